@@ -1,0 +1,54 @@
+# make demo is the first thing to try; make test and make check are what a change must pass.
+VENV ?= .venv
+PYTHON ?= python3
+DEMO_HOME ?= .demo
+WORK ?= .bench
+WORDNET ?= /usr/share/wordnet
+PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+# As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
+COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
+
+.PHONY: demo test check test-extras bench model
+
+demo: $(VENV)/.installed ## index the sample in data/ and search it by words and by picture
+	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
+
+test: $(VENV)/.installed-dev ## the tests of the base install
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.installed-dev ## style, types and house rules
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q tests/unit/test_house.py
+
+test-extras: $(VENV)-extras/.installed-extras ## the tests that need torch; they have an environment of their own
+	$(VENV)-extras/bin/python -m pytest tests/extras
+
+bench: $(VENV)/.installed-dev ## the figures of benchmarks/README.md: make bench DATA=folder
+	@test -n "$(DATA)" || { echo "make bench DATA=folder: which data folder? see benchmarks/README.md" >&2; exit 2; }
+	$(VENV)/bin/python -m benchmarks $(DATA) $(WORK)
+
+model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make model DATA=folder
+	@test -n "$(DATA)" || { echo "make model DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
+	$(VENV)-extras/bin/python -m mmsearch.training.mini --data $(DATA) --wordnet $(WORDNET) --out mmsearch/models/mini
+
+# An environment is made once and brought up to date when pyproject.toml changes. The install is editable.
+.PRECIOUS: %/bin/python
+%/bin/python:
+	@echo "making $* and installing into it: a minute or two"
+	$(PYTHON) -m venv $*
+
+%/.installed: pyproject.toml | %/bin/python
+	$(PIP) --editable .
+	@$(COMPILE)
+	@touch $@
+
+%/.installed-dev: pyproject.toml | %/bin/python
+	$(PIP) --editable ".[dev]"
+	@$(COMPILE)
+	@touch $@ $*/.installed
+
+%/.installed-extras: pyproject.toml | %/bin/python
+	$(PIP) torch==2.13.0 --editable ".[dev,train]"
+	@touch $@

@@ -1,0 +1,59 @@
+"""The commands, put together. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from mmsearch.cli import catalog, models, transfer
+from mmsearch.cli.index import index
+from mmsearch.cli.search import search
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring with its lines joined, so that help wraps to the terminal."""
+    return "\n\n".join(" ".join(block.split()) for block in (command.__doc__ or "").split("\n\n"))
+
+
+for command in (index, search, catalog.status, catalog.show, catalog.remove, catalog.check):
+    app.command(command.__name__, help=_help(command))(command)
+app.command("export", help=_help(transfer.export_to))(transfer.export_to)
+app.command("import", help=_help(transfer.import_from))(transfer.import_from)
+app.add_typer(catalog.collections, name="collections")
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mmsearch import __version__
+
+        typer.echo(f"mmsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Search your photos and texts by words or by picture.
+
+    Index a folder once with `mmsearch index FOLDER`, then ask: `mmsearch search "a dog on grass"`.
+    """
+    if context.invoked_subcommand == "search":
+        # One product of a matrix and a vector is not worth the threads that numpy starts as it is loaded.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    else:
+        gc.enable()

@@ -1,0 +1,140 @@
+"""Settings: defaults < TOML file < environment < flags, all from one table (the fields of ``Settings``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from mmsearch.errors import ConfigError
+
+__all__ = ["Device", "Settings", "config_file", "default_home", "env_name", "load_settings"]
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text that is not empty")
+    return value
+
+
+def _folder(value: object) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value)).expanduser()
+
+
+def _device(value: object) -> str:
+    if value not in ("auto", "cpu", "cuda"):
+        raise ValueError("must be auto, cpu or cuda")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("must be a whole number of at least 1")
+    return value
+
+
+def _about(read: Callable[[object], object], about: str) -> dict[str, Any]:
+    return {"read": read, "help": about}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run of mmsearch uses where no argument says otherwise.
+
+    The field names are the keys of the TOML file and, behind ``MMSEARCH_`` and in capitals, the environment
+    variables.
+    """
+
+    home: Path = field(metadata=_about(_folder, "Folder with the catalog and the index files."))
+    collection: str = field(default="default", metadata=_about(_text, "Collection to work on."))
+    model: str | None = field(
+        default=None,
+        metadata=_about(_text, "Model: a built-in name or a model folder. New collections: mini."),
+    )
+    device: Device = field(
+        default="auto", metadata=_about(_device, "Where vectors are searched: auto, cpu or cuda.")
+    )
+    threads: int | None = field(
+        default=None, metadata=_about(_count, "CPU threads of the encoder. All cores if not given.")
+    )
+
+
+def env_name(setting: str) -> str:
+    """The environment variable of a setting."""
+    return f"MMSEARCH_{setting.upper()}"
+
+
+def config_file(env: Mapping[str, str] | None = None) -> Path:
+    """The TOML file with the user's settings, whether it exists or not; ``MMSEARCH_CONFIG`` moves it."""
+    chosen = (os.environ if env is None else env).get("MMSEARCH_CONFIG")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return platformdirs.user_config_path("mmsearch", appauthor=False) / "config.toml"
+
+
+def load_settings(*, env: Mapping[str, str] | None = None, **flags: object) -> Settings:
+    """Merge defaults, the TOML file, the environment and ``flags`` (None: not given), later ones winning.
+
+    Raises ``ConfigError`` naming the file, variable or flag and its key if a value has the wrong type, a key of the
+    file is unknown, or the file cannot be read. Unknown ``MMSEARCH_...`` variables are let pass, because container
+    managers make some up for a service of this name.
+    """
+    env = os.environ if env is None else env
+    fields = {known.name: known for known in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+
+    def put(name: str, value: object, source: str) -> None:
+        try:
+            values[name] = fields[name].metadata["read"](value)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {name} {error}, not {value!r}") from None
+
+    path = config_file(env)
+    for name, value in _read_toml(path, required="MMSEARCH_CONFIG" in env).items():
+        if name not in fields:
+            raise ConfigError(f"{path}: unknown setting {name!r}. Known are: {', '.join(fields)}")
+        put(name, value, str(path))
+        if name == "home":  # a relative home in a file means: next to that file, wherever the user stands
+            values[name] = path.parent / values[name]
+    for name in fields:
+        if env.get(env_name(name)):
+            put(name, env[env_name(name)], env_name(name))
+    for name, value in flags.items():
+        if value is not None:
+            put(name, value, f"--{name}")
+    if "home" not in values:
+        import platformdirs
+
+        values["home"] = platformdirs.user_data_path("mmsearch", appauthor=False)
+    return Settings(**values)
+
+
+def default_home() -> Path:
+    """The home where none is given: from the environment or the TOML file, else the user's data folder."""
+    return load_settings().home
+
+
+def _read_toml(path: Path, *, required: bool) -> dict[str, object]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: MMSEARCH_CONFIG names this file, and it does not exist") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the settings cannot be read: {error}") from error
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error

@@ -1,0 +1,262 @@
+"""``model.json``: what a model folder says about its space and its towers, and the preprocessing that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.errors import ModelError
+from mmsearch.types import Image, Modality, Space
+
+__all__ = ["ImageTower", "Manifest", "TextTower"]
+
+FORMAT = 1
+
+Resize = Literal["squash", "crop", "pad"]
+Interpolation = Literal["bicubic", "bilinear"]
+Layout = Literal["NHWC", "NCHW"]
+Integers = Literal["int64", "int32"]
+Feed = Literal["ids", "mask", "type_ids"]
+Colour = tuple[float, float, float]
+
+_Kind = TypeVar("_Kind")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTower:
+    """``towers.image`` of a model.json. ``size`` is (width, height); ``mean`` and ``std`` are on the scale 0..255.
+
+    ``resize``: squash ignores the proportions, crop cuts the middle out, pad fills up with ``pad_color``.
+    ``mean`` is None when the graph takes the uint8 pixels as they are.
+    """
+
+    file: Path
+    input: str
+    output: str
+    batch: int
+    size: tuple[int, int]
+    resize: Resize
+    interpolation: Interpolation
+    pad_color: tuple[int, int, int]
+    layout: Layout
+    mean: Colour | None
+    std: Colour | None
+
+    def prepare(self, image: Image) -> Image:
+        """The picture at the tower's size as RGB; a picture that is so already is returned as it is."""
+        import PIL.Image
+
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        if image.size == self.size:
+            return image
+        method = PIL.Image.Resampling[self.interpolation.upper()]
+        (width, height), (wanted_width, wanted_height) = image.size, self.size
+        if self.resize == "squash":
+            return image.resize(self.size, method, reducing_gap=2.0)
+        if self.resize == "crop":
+            scale = min(width / wanted_width, height / wanted_height)
+            left, top = (width - wanted_width * scale) / 2, (height - wanted_height * scale) / 2
+            box = (left, top, width - left, height - top)
+            return image.resize(self.size, method, box=box, reducing_gap=2.0)
+        scale = min(wanted_width / width, wanted_height / height)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        canvas = PIL.Image.new("RGB", self.size, self.pad_color)
+        corner = ((wanted_width - inner[0]) // 2, (wanted_height - inner[1]) // 2)
+        canvas.paste(image.resize(inner, method, reducing_gap=2.0), corner)
+        return canvas
+
+    def pixels(self, images: Sequence[Image]) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """(n, height, width, 3) uint8, or normalised float32, or with the channels first, as the graph wants it."""
+        stack = np.stack([np.asarray(self.prepare(image)) for image in images])
+        if self.layout == "NCHW":
+            stack = np.ascontiguousarray(stack.transpose(0, 3, 1, 2))
+        if self.mean is None or self.std is None:
+            return stack
+        shape = (3, 1, 1) if self.layout == "NCHW" else (3,)
+        pixels = stack.astype(np.float32)
+        pixels -= np.array(self.mean, np.float32).reshape(shape)
+        pixels *= (1 / np.array(self.std, np.float32)).reshape(shape)
+        return pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTower:
+    """``towers.text`` of a model.json. ``inputs`` says what each input of the graph is fed with; ``context`` is in
+    tokens, the special ones included; ``pad_to`` None pads to the longest text of a batch. ``batch`` is 1 unless
+    stated: a dynamically quantised tower scales its activations over the whole batch, so that a text's vector would
+    depend on its neighbours (cosines down to .987), and on CPUs a batch is no faster.
+    """
+
+    file: Path
+    output: str
+    batch: int
+    optimised: bool
+    tokenizer: Path
+    context: int
+    pad_to: int | None
+    dtype: Integers
+    inputs: Mapping[str, Feed]
+
+    def feeds(self, ids: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[Any]]:
+        """Graph input -> (n, tokens) integers, from the token ids of n texts."""
+        shape = (len(ids), self.pad_to or max(map(len, ids), default=0))
+        arrays = {
+            "ids": np.full(shape, pad_id, self.dtype),
+            "mask": np.zeros(shape, self.dtype),
+            "type_ids": np.zeros(shape, self.dtype),
+        }
+        for row, tokens in enumerate(ids):
+            arrays["ids"][row, : len(tokens)] = tokens
+            arrays["mask"][row, : len(tokens)] = 1
+        return {name: arrays[kind] for name, kind in self.inputs.items()}
+
+
+class Manifest:
+    """The fields of a ``model.json``, checked as they are asked for. Each method raises ``ModelError`` that names
+    the file and the field.
+    """
+
+    def __init__(self, folder: Path, fields: object, prefix: str = "") -> None:
+        self._folder = folder
+        self._prefix = prefix
+        if not isinstance(fields, dict):
+            raise self._error("", "is not a JSON object")
+        self._fields: dict[str, object] = fields
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Raises ``ModelError`` if there is no ``model.json``, or not one of this format."""
+        path = folder / "model.json"
+        try:
+            fields = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such file. Give the folder of a model.json.") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{path}: cannot be read ({error}). Copy the model folder again.") from None
+        manifest = cls(folder, fields)
+        if (format := manifest._integer("format")) != FORMAT:
+            raise manifest._error(
+                "format", f"is {format}, and this mmsearch reads {FORMAT}: install a newer one"
+            )
+        return manifest
+
+    def space(self) -> Space:
+        fields = self._section("space")
+        return Space(fields._value("id", str), fields._integer("dim"))
+
+    def image_tower(self) -> ImageTower | None:
+        if (tower := self._section("towers")._optional_section("image")) is None:
+            return None
+        rules = tower._section("preprocess")
+        mean = std = None
+        if rules._choice("dtype", Literal["uint8", "float32"]) == "float32":
+            mean, std = rules._three("mean"), rules._three("std")
+            if not all(std):
+                raise rules._error("std", "has a zero")
+        width, height = rules._numbers("size", 2)
+        if not (1 <= width <= 4096 and 1 <= height <= 4096):
+            raise rules._error("size", "is not within 1 to 4096 pixels")
+        red, green, blue = rules._three("pad_color") if "pad_color" in rules._fields else (0, 0, 0)
+        return ImageTower(
+            file=tower._file("file"),
+            input=tower._value("input", str),
+            output=tower._value("output", str),
+            batch=tower._integer("batch", 8),
+            size=(int(width), int(height)),
+            resize=rules._choice("resize", Resize),
+            interpolation=rules._choice("interpolation", Interpolation),
+            pad_color=(int(red), int(green), int(blue)),
+            layout=rules._choice("layout", Layout),
+            mean=mean,
+            std=std,
+        )
+
+    def text_tower(self) -> TextTower | None:
+        if (tower := self._section("towers")._optional_section("text")) is None:
+            return None
+        inputs = tower._section("inputs")
+        return TextTower(
+            file=tower._file("file"),
+            output=tower._value("output", str),
+            batch=tower._integer("batch", 1),
+            optimised=tower._value("optimised", bool, False),
+            tokenizer=tower._file("tokenizer"),
+            context=tower._integer("context"),
+            pad_to=tower._integer("pad_to") if tower._fields.get("pad_to") is not None else None,
+            dtype=tower._choice("dtype", Integers),
+            inputs={name: inputs._choice(name, Feed) for name in inputs._fields},
+        )
+
+    def levels(self) -> dict[Modality, float]:
+        """``scores``: modality -> the cosine to a text query below which items are usually unrelated to it."""
+        scores = self._optional_section("scores")
+        if scores is None:
+            return {}
+        known = [modality for modality in Modality if modality in scores._fields]
+        return {modality: scores._section(modality)._value("nothing_below", float) for modality in known}
+
+    def hashes(self) -> dict[Path, str]:
+        """File -> its sha256 in hexadecimal."""
+        files = self._section("files")
+        return {self._folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+
+    def canonical(self) -> Path:
+        """The archive of canonical inputs and vectors."""
+        return self._file("canonical")
+
+    def _section(self, name: str) -> Manifest:
+        return Manifest(self._folder, self._value(name, dict), f"{self._prefix}{name}.")
+
+    def _optional_section(self, name: str) -> Manifest | None:
+        return self._section(name) if name in self._fields else None
+
+    def _file(self, name: str) -> Path:
+        file = self._value(name, str)
+        if Path(file).name != file:
+            raise self._error(name, "is not the name of a file within the model folder")
+        return self._folder / file
+
+    def _value(self, name: str, kind: type[_Kind], default: _Kind | None = None) -> _Kind:
+        value = self._fields.get(name, default)
+        if value is None:
+            raise self._error(name, "is missing")
+        if not isinstance(value, kind):
+            raise self._error(name, f"is {value!r}, not of the kind {kind.__name__}")
+        return value
+
+    def _integer(self, name: str, default: int | None = None) -> int:
+        """Greater than zero."""
+        value = self._value(name, int, default)
+        if isinstance(value, bool) or value < 1:
+            raise self._error(name, f"is {value!r}, not a whole number above 0")
+        return value
+
+    def _choice(self, name: str, literal: Any) -> Any:
+        """One of the words of a ``Literal``."""
+        value = self._value(name, str)
+        if value not in get_args(literal):
+            raise self._error(name, f"is {value!r}, not one of {', '.join(get_args(literal))}")
+        return value
+
+    def _numbers(self, name: str, length: int) -> list[float]:
+        values = self._value(name, list)
+        if len(values) != length or not all(type(value) in (int, float) for value in values):
+            raise self._error(name, f"is {values!r}, not a list of {length} numbers")
+        return values
+
+    def _three(self, name: str) -> Colour:
+        red, green, blue = self._numbers(name, 3)
+        return red, green, blue
+
+    def _error(self, name: str, reason: str) -> ModelError:
+        field = f"{self._prefix}{name}".rstrip(".") or "the document"
+        return ModelError(
+            f"{self._folder / 'model.json'}: {field} {reason}. Correct it or copy the model folder again."
+        )

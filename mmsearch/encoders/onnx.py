@@ -1,0 +1,242 @@
+"""The encoder that runs a model folder with onnxruntime: one ONNX file per tower, described by ``model.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.encoders.manifest import ImageTower, Manifest, TextTower
+from mmsearch.errors import ModelError
+from mmsearch.types import Image, Modality, Vectors
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+__all__ = ["CANONICAL_COSINE", "OnnxEncoder", "verify"]
+
+CANONICAL_COSINE = 0.99
+"""A tower belongs to its space when its canonical vectors come out with at least this cosine."""
+
+
+class OnnxEncoder:
+    """The ``Encoder`` of a model folder. A tower is loaded when it is first used, so that a text query never opens
+    the image tower; every method may be called from several threads at once.
+
+    ``threads`` is the number of CPU threads of one call; None means all this process may use.
+
+    Raises ``ModelError`` if ``model.json`` is missing or wrong; a damaged tower is found when it is first used.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        manifest = Manifest.read(folder)
+        self.folder = folder
+        self.space = manifest.space()
+        self.levels = manifest.levels()
+        self._image = manifest.image_tower()
+        self._text = manifest.text_tower()
+        self._threads = threads or _usable_cores()
+        self._locks = {modality: threading.Lock() for modality in (Modality.IMAGE, Modality.TEXT)}
+        self._sessions: dict[Modality, InferenceSession] = {}
+        self._tokenizer: tuple[Tokenizer, int] | None = None
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        towers = {Modality.IMAGE: self._image, Modality.TEXT: self._text}
+        return frozenset(modality for modality, tower in towers.items() if tower)
+
+    @property
+    def image_size(self) -> int:
+        return max(self._image.size) if self._image else 1
+
+    @property
+    def batch_size(self) -> int:
+        tower = self._image or self._text
+        return tower.batch if tower else 1
+
+    def load(self, modality: Modality) -> None:
+        """Load a tower now instead of at its first use. Raises ``ModelError``."""
+        if modality == Modality.IMAGE:
+            self._image_session()
+        else:
+            self._text_session()
+
+    def prepare_image(self, image: Image) -> Image:
+        return self._image_tower().prepare(image)
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        """(n, dim) vectors of n pictures, ``batch_size`` of them in one run. Raises ``ModelError``."""
+        tower, session = self._image_session()
+        vectors = np.empty((len(images), self.space.dim), np.float32)
+        for start in range(0, len(images), tower.batch):
+            rows = slice(start, start + tower.batch)
+            vectors[rows] = self._run(session, tower, {tower.input: tower.pixels(images[rows])})
+        return _unit(vectors)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
+        tower, session, tokenizer, pad_id = self._text_session()
+        # Not encode_batch: its thread pool would print a warning in every process forked afterwards.
+        ids = [tokenizer.encode(text.encode("utf-8", "replace").decode()).ids for text in texts]
+        vectors = np.empty((len(texts), self.space.dim), np.float32)
+        by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        for start in range(0, len(ids), tower.batch):
+            rows = by_length[start : start + tower.batch]
+            vectors[rows] = self._run(session, tower, tower.feeds([ids[row] for row in rows], pad_id))
+        return _unit(vectors)
+
+    def _run(
+        self, session: InferenceSession, tower: ImageTower | TextTower, feeds: dict[str, NDArray[Any]]
+    ) -> Vectors:
+        try:
+            (vectors,) = session.run([tower.output], feeds)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(
+                f"{tower.file}: failed on its input ({error}). Does model.json fit it?"
+            ) from error
+        rows = len(next(iter(feeds.values())))
+        if vectors.shape != (rows, self.space.dim):
+            raise ModelError(
+                f"{tower.file}: gives vectors of shape {vectors.shape} for {rows} inputs, not "
+                f"({rows}, {self.space.dim}). Correct space.dim or the tower's output in model.json."
+            )
+        return np.asarray(vectors, np.float32)
+
+    def _image_tower(self) -> ImageTower:
+        if self._image is None:
+            raise ModelError(f"{self.folder}: this model has no image tower. Use one that has, such as mini.")
+        return self._image
+
+    def _image_session(self) -> tuple[ImageTower, InferenceSession]:
+        tower = self._image_tower()
+        with self._locks[Modality.IMAGE]:
+            session = self._sessions.get(Modality.IMAGE)
+            if session is None:
+                session = self._sessions[Modality.IMAGE] = _load(tower, [tower.input], self._threads)
+        return tower, session
+
+    def _text_session(self) -> tuple[TextTower, InferenceSession, Tokenizer, int]:
+        tower = self._text
+        if tower is None:
+            raise ModelError(f"{self.folder}: this model has no text tower. Use one that has, such as mini.")
+        with self._locks[Modality.TEXT]:
+            session = self._sessions.get(Modality.TEXT)
+            if session is None:
+                session = self._sessions[Modality.TEXT] = _load(tower, list(tower.inputs), self._threads)
+            if self._tokenizer is None:
+                self._tokenizer = _load_tokenizer(tower)
+        return tower, session, *self._tokenizer
+
+
+def verify(folder: Path, *, threads: int | None = None) -> list[str]:
+    """What is wrong with a model folder, one sentence each: files that differ from their hashes in ``model.json``,
+    and towers whose canonical vectors do not come out again. An empty list means that all is well.
+
+    Raises ``ModelError`` if ``model.json`` itself is missing or wrong.
+    """
+    manifest = Manifest.read(folder)
+    encoder = OnnxEncoder(folder, threads=threads)
+    problems = []
+    for path, expected in manifest.hashes().items():
+        try:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                problems.append(
+                    f"{path}: its sha256 is not the one in model.json. Copy the model folder again."
+                )
+        except OSError as error:
+            problems.append(f"{path}: cannot be read ({error.strerror}). Copy the model folder again.")
+    canonical = manifest.canonical()
+    try:
+        with np.load(canonical) as arrays:
+            if Modality.IMAGE in encoder.modalities:
+                import PIL.Image
+
+                images = [PIL.Image.fromarray(pixels) for pixels in arrays["images"]]
+                problems += _compare("image", encoder.encode_images(images), arrays["image_vectors"])
+            if Modality.TEXT in encoder.modalities:
+                texts = [str(text) for text in arrays["texts"]]
+                problems += _compare("text", encoder.encode_texts(texts), arrays["text_vectors"])
+    except ModelError as error:
+        problems.append(str(error))
+    except Exception as error:  # numpy and zipfile raise anything for a damaged archive
+        problems.append(f"{canonical}: cannot be read ({error}). Copy the model folder again.")
+    return problems
+
+
+def _compare(tower: str, got: Vectors, expected: Vectors) -> list[str]:
+    if got.shape != expected.shape:
+        return [f"{tower} tower: canonical vectors have shape {expected.shape}, it gives {got.shape}"]
+    worst = float((got * _unit(expected.astype(np.float32))).sum(axis=1).min(initial=1.0))
+    if worst >= CANONICAL_COSINE:
+        return []
+    return [f"{tower} tower: a canonical vector has cosine {worst:.4f}, below {CANONICAL_COSINE}"]
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """Rows at length 1; a row of zeros, or one that is not finite, becomes zeros."""
+    vectors = np.nan_to_num(vectors, posinf=0, neginf=0)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load(tower: ImageTower | TextTower, inputs: list[str], threads: int) -> InferenceSession:
+    import onnxruntime
+
+    if not tower.file.is_file():
+        raise ModelError(f"{tower.file}: no such file. The model folder is incomplete: copy it again.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A spinning pool would eat the cores that the decode threads need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if isinstance(tower, TextTower) and tower.optimised:
+        # Of the picture tower the layout of the convolutions is the processor's: onnxruntime chooses it when it loads.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(tower.file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(
+            f"{tower.file}: onnxruntime cannot load it ({error}). Copy the model folder again."
+        ) from error
+    for kind, wanted, present in (
+        ("input", inputs, session.get_inputs()),
+        ("output", [tower.output], session.get_outputs()),
+    ):
+        names = [node.name for node in present]
+        if missing := [name for name in wanted if name not in names]:
+            raise ModelError(
+                f"{tower.file}: has no {kind} {missing[0]!r}; it has {', '.join(names)}. Correct model.json."
+            )
+    return session
+
+
+def _load_tokenizer(tower: TextTower) -> tuple[Tokenizer, int]:
+    """The tokenizer, cutting at the context, and the id to pad with."""
+    from tokenizers import Tokenizer
+
+    if not tower.tokenizer.is_file():
+        raise ModelError(f"{tower.tokenizer}: no such file. The model folder is incomplete: copy it again.")
+    try:
+        tokenizer = Tokenizer.from_file(str(tower.tokenizer))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelError(
+            f"{tower.tokenizer}: no readable tokenizer ({error}). Copy the model folder again."
+        ) from error
+    padding = tokenizer.padding or {}
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(tower.context)
+    return tokenizer, int(padding.get("pad_id", 0))

@@ -1,0 +1,152 @@
+"""The tables of the catalog and how a database comes to have them.
+
+Sizes matter here: a catalog holds one vector a part, so the vectors have a table of their own (listing ids stays
+fast) and everything else is kept narrow. Ids use ``AUTOINCREMENT`` because a part id names one immutable vector
+for ever: a reused id would let a stale index entry pass for a new part.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _key() -> Column[int]:
+    return Column("id", _ID, primary_key=True, autoincrement=True)
+
+
+catalog = Table("catalog", metadata, Column("uuid", String(32), primary_key=True))
+"""One row: the identity that index files refer to."""
+
+commits = Table(
+    "commits",
+    metadata,
+    Column("revision", _ID, primary_key=True, autoincrement=True),
+    Column("tag", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row a write. ``tag`` is random: after a restored backup a revision number comes again, its tag does not."""
+
+collections = Table(
+    "collections",
+    metadata,
+    _key(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("model", Text, nullable=False),
+    Column("space", Text, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+roots = Table(
+    "roots",
+    metadata,
+    _key(),
+    Column("collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("exclude", Text, nullable=False),
+    UniqueConstraint("collection_id", "path"),
+    sqlite_autoincrement=True,
+)
+"""Folders that were indexed, with the globs left out (a JSON list)."""
+
+items = Table(
+    "items",
+    metadata,
+    _key(),
+    Column("collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("modality", String(8), nullable=False),
+    Column("is_file", SmallInteger, nullable=False),
+    Column("title", Text),
+    Column("size", BigInteger),
+    Column("mtime_ns", BigInteger),
+    Column("content_hash", LargeBinary(16)),
+    Column("added", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("collection_id", "key"),
+    Index("items_by_hash", "collection_id", "content_hash"),
+    Index("items_by_revision", "collection_id", "revision"),
+    sqlite_autoincrement=True,
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    _key(),
+    Column("item_id", _ID, ForeignKey("items.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("modality", String(8), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("start", Double),
+    Column("end", Double),
+    Column("page", Integer),
+    Column("text", Text),
+    Column("revision", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("part_id", _ID, ForeignKey("parts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("encoding", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+attribute_names = Table(
+    "attribute_names",
+    metadata,
+    _key(),
+    Column("collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", String(8), nullable=False),
+    UniqueConstraint("collection_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("name_id", _ID, ForeignKey("attribute_names.id", ondelete="CASCADE"), primary_key=True),
+    Column("item_id", _ID, primary_key=True),
+    Column("ordinal", SmallInteger, primary_key=True),
+    Column("number", Double),
+    Column("text", Text),
+    sqlite_with_rowid=False,
+)
+"""Clustered by name: reading one whole column, which is what filters do, is a range scan. A list has
+several ordinals.
+
+``item_id`` is no foreign key: without an index of its own (20 bytes a value) each removed item would scan the table.
+``Catalog`` deletes the attributes of an item with its parts.
+"""
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("revision", BigInteger, primary_key=True),
+    Column("part_id", BigInteger, primary_key=True),
+    Column("collection_id", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The full-text table `fulltext` (FTS5, external content over the view `part_texts`) is made by the migration, since
+# SQLAlchemy has no word for a virtual table. `mmsearch.writes` keeps it beside `parts`.

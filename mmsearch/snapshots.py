@@ -1,0 +1,199 @@
+"""Snapshots: what a search sees of a collection, and how the next one follows from the catalog.
+
+A snapshot holds one vector index per modality at one revision. It starts from the index file if that belongs to this
+catalog's history, reads what changed since, and is replaced as a whole: readers never wait and never see half a change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mmsearch.catalog import Catalog, CollectionInfo, index_path
+from mmsearch.database import translated
+from mmsearch.errors import CatalogBusy, StoreError
+from mmsearch.types import Modality
+from mmsearch.vectors import EXACT_LIMIT, Stamp, VectorIndex, load, save, use_gpu
+
+REBUILD = 0.05
+"""Share of changed vectors from which the compressed index is built and written anew."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The vector indexes of a collection at one revision."""
+
+    revision: int
+    tag: int
+    indexes: dict[Modality, VectorIndex]
+
+    @property
+    def large(self) -> bool:
+        """Whether anything of it belongs into an index file."""
+        return any(index.kind != "exact" for index in self.indexes.values())
+
+    @property
+    def stale(self) -> bool:
+        """Whether so much changed since an index was compressed that reading it again slows each start down."""
+        return any(
+            index.kind != "exact" and index.tail > REBUILD * len(index) for index in self.indexes.values()
+        )
+
+
+class Snapshots:
+    """The current snapshot of one collection, kept up to date. Safe to share between threads."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        collection: CollectionInfo,
+        *,
+        device: str,
+        exact_limit: int | None,
+        notice: Callable[[str], None],
+    ) -> None:
+        self.path = index_path(catalog.home, collection.id)
+        self._catalog = catalog
+        self._collection = collection
+        self._device = device
+        self._exact_limit = EXACT_LIMIT if exact_limit is None else exact_limit
+        self._notice = notice
+        self._lock = threading.Lock()
+        self._current: Snapshot | None = None
+        self._in_file = False  # whether the current bases are those of the index file
+
+    def current(self, revision: int = 0) -> Snapshot:
+        """The snapshot, brought up to the newest revision if it is older than ``revision``."""
+        snapshot = self._current
+        if snapshot is None or snapshot.revision < revision:
+            self.refresh()
+            snapshot = self._current
+        assert snapshot is not None
+        return snapshot
+
+    def refresh(self) -> bool:
+        """Read what changed in the catalog; returns whether anything had."""
+        with self._lock:
+            before = self._current
+            if before is not None:
+                if (before.revision, before.tag) == self._catalog.revision():
+                    return False
+                if not self._catalog.has_revision(before.revision, before.tag):
+                    before = None  # a backup was restored under our feet: its part ids mean other vectors
+            if before:
+                known = max((index.highest for index in before.indexes.values()), default=0)
+                following = self._advance(before, dict.fromkeys(Modality, known))
+                if self._outgrown(following):
+                    following, self._in_file = self._rebuilt(), False
+                self._current = following
+            else:
+                self._current = self._started()
+            return True
+
+    def _started(self) -> Snapshot:
+        """The first snapshot: from the index file if it is of use, else from the catalog alone."""
+        # The file has compressed vectors; a GPU scans the full ones.
+        stored = None if use_gpu(self._device) else self._from_file()
+        if stored:
+            known_of = {modality: index.highest for modality, index in stored.indexes.items()}
+            following = self._advance(stored, known_of)
+            if not self._outgrown(following):
+                self._in_file = True
+                return following
+        following, self._in_file = self._rebuilt(), False
+        if following.large and not self._catalog.read_only:
+            # This start paid for it, the next need not. But a search must not fail because this could not be done.
+            try:
+                with self._catalog.writing(wait=0, what="saving the index"):
+                    self._write(following)
+            except CatalogBusy:
+                pass  # whoever writes saves it
+            except StoreError as error:
+                self._notice(f"the vector index was not saved, the next start builds it again: {error}")
+        return following
+
+    def forget(self) -> None:
+        """Drop the current snapshot; the next use reads it again."""
+        self._current = None
+
+    def save(self) -> None:
+        """Bring the index file in line with the catalog. Small collections have none."""
+        with self._lock:
+            if self._current is None and not self.path.is_file():
+                self._current = self._rebuilt()  # the first save: no file is missing
+                self._keep(self._current)
+                return
+        self.refresh()
+        with self._lock:
+            assert self._current is not None
+            if self._current.large:
+                if self._in_file and self.path.is_file() and not self._current.stale:
+                    return
+                self._current = self._rebuilt()
+            self._keep(self._current)
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        if snapshot.large:
+            self._write(snapshot)
+        else:
+            with translated(self.path):
+                self.path.unlink(missing_ok=True)
+
+    def _from_file(self) -> Snapshot | None:
+        name = self._collection.name
+        try:
+            stamp, indexes = load(self.path)
+        except FileNotFoundError:
+            if sum(self._catalog.part_counts(self._collection.id).values()) > self._exact_limit:
+                self._notice(f"the index file of {name!r} is missing; rebuilt from the catalog")
+            return None
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            self._notice(f"the index file of {name!r} is damaged ({error}); rebuilt from the catalog")
+            return None
+        if stamp.uuid != self._catalog.uuid or stamp.space != self._collection.space:
+            self._notice(f"the index file of {name!r} belongs to another catalog; rebuilt from this one")
+            return None
+        if not self._catalog.has_revision(stamp.revision, stamp.tag):
+            self._notice(
+                f"the index file of {name!r} is newer than the catalog (a restored backup?); rebuilt"
+            )
+            return None
+        return Snapshot(stamp.revision, stamp.tag, indexes)
+
+    def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot:
+        """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id."""
+        changes = self._catalog.changes(self._collection.id, snapshot.revision, after)
+        indexes = dict(snapshot.indexes)
+        for modality, (ids, vectors) in changes.parts.items():
+            if modality not in indexes:
+                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids), device=self._device)
+            else:
+                indexes[modality] = indexes[modality].updated(ids, vectors, changes.removed)
+        if len(changes.removed):
+            nothing = np.zeros(0, np.int64), np.zeros((0, self._collection.dim), np.float16)
+            for modality in snapshot.indexes.keys() - changes.parts.keys():
+                indexes[modality] = indexes[modality].updated(*nothing, changes.removed)
+        return Snapshot(changes.revision, changes.tag, indexes)
+
+    def _outgrown(self, snapshot: Snapshot) -> bool:
+        """Whether so much was added that searching it exactly has become slow."""
+        return any(
+            index.tail > max(self._exact_limit, len(index) // 4) for index in snapshot.indexes.values()
+        )
+
+    def _rebuilt(self) -> Snapshot:
+        changes = self._catalog.changes(self._collection.id, 0, {})
+        indexes = {
+            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit, device=self._device)
+            for modality, (ids, vectors) in changes.parts.items()
+        }
+        return Snapshot(changes.revision, changes.tag, indexes)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        stamp = Stamp(self._catalog.uuid, self._collection.space, snapshot.revision, snapshot.tag)
+        with translated(self.path):
+            save(self.path, stamp, snapshot.indexes)
+        self._in_file = True

@@ -1,0 +1,148 @@
+"""The figures of the model card, from vectors of pictures and texts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from mmsearch.encoders.onnx import OnnxEncoder
+from mmsearch.training.pairs import Pair
+
+Floats = NDArray[np.float32]
+
+ABSENT = (
+    "invoice from the dentist",
+    "quarterly revenue spreadsheet",
+    "recipe for onion soup",
+    "circuit board under a microscope",
+    "map of the Paris metro",
+    "x-ray of a broken arm",
+    "the surface of the moon",
+    "tax declaration form",
+    "penguins on an iceberg",
+    "handwritten shopping list",
+    "python source code on a screen",
+    "a submarine periscope",
+    "molecular structure of caffeine",
+    "an espresso machine",
+    "Egyptian hieroglyphs",
+    "a nuclear power plant",
+    "weather forecast for tomorrow",
+    "a violin concerto score",
+    "bacteria in a petri dish",
+    "a vending machine in an empty corridor",
+)
+
+
+def recall(
+    queries: Floats, gallery: Floats, owners: NDArray[np.int64], ks: Sequence[int] = (1, 5, 10)
+) -> list[float]:
+    """Per cent of queries (m, d) whose gallery row `owners` (m,) is among the k best by cosine, for each k."""
+    scores = queries @ gallery.T
+    own = scores[np.arange(len(queries)), owners]
+    ranks = (scores > own[:, None]).sum(1)
+    return [round(float((ranks < k).mean() * 100), 2) for k in ks]
+
+
+def recall_any(
+    queries: Floats, gallery: Floats, groups: NDArray[np.int64], ks: Sequence[int] = (1, 5, 10)
+) -> list[float]:
+    """Per cent of queries (n, d) for which any row of the gallery with ``groups == row`` is among the k best."""
+    scores = queries @ gallery.T
+    own = np.where(groups[None, :] == np.arange(len(queries))[:, None], scores, -np.inf).max(1)
+    ranks = (scores > own[:, None]).sum(1)
+    return [round(float((ranks < k).mean() * 100), 2) for k in ks]
+
+
+def caption_to_caption(texts: Floats, per_picture: int, ks: Sequence[int] = (1, 5, 10)) -> list[float]:
+    """Text search among captions: each picture's first caption is the query, all other captions are the gallery.
+
+    texts: (n * per_picture, d), the captions of one picture next to each other. A hit is a caption of the same picture.
+    """
+    stacked = texts.reshape(-1, per_picture, texts.shape[1])
+    gallery = stacked[:, 1:].reshape(-1, texts.shape[1])
+    groups = np.repeat(np.arange(len(stacked)), per_picture - 1)
+    return recall_any(stacked[:, 0], gallery, groups, ks)
+
+
+def precision_by_kind(
+    queries: Floats, gallery: Floats, wanted: Sequence[str], kinds: Sequence[str], k: int = 10
+) -> float:
+    """Mean precision at k in per cent of one query per kind; only kinds with at least k rows should be asked for."""
+    labels = np.array(kinds)
+    best = np.argsort(-(queries @ gallery.T), axis=1)[:, :k]
+    return round(
+        float(np.mean([(labels[row] == kind).mean() for row, kind in zip(best, wanted, strict=True)]) * 100),
+        2,
+    )
+
+
+def frequent(kinds: Sequence[str], at_least: int = 10) -> list[str]:
+    """The kinds that occur often enough for a precision at 10, in alphabetical order."""
+    return sorted(kind for kind, count in Counter(kinds).items() if count >= at_least)
+
+
+def evaluate(
+    encoder: OnnxEncoder, photos: Sequence[Pair], products: Sequence[Pair], raw: Floats
+) -> dict[str, Any]:
+    """Every figure of a finished model folder.
+
+    photos: the dev gallery, five captions each. products: held out of training. raw: MiniLM's own vectors of the
+    captions, picture by picture, as the bar that caption search must not fall below.
+    """
+    images = encode_pictures(encoder, photos)
+    captions = [caption for pair in photos for caption in pair.texts]
+    texts = encoder.encode_texts(captions)
+    per = len(photos[0].texts)
+    owners = np.repeat(np.arange(len(photos)), per)
+    kinds = [pair.kind for pair in products]
+    asked = frequent(kinds)
+    return {
+        "photos": len(photos),
+        "text_to_image": recall(texts, images, owners),
+        "image_to_text": recall_any(images, texts, owners),
+        "caption_to_caption": caption_to_caption(texts, per),
+        "caption_to_caption_minilm": caption_to_caption(raw, per),
+        "products": len(products),
+        "type_to_product_p10": precision_by_kind(
+            encoder.encode_texts(asked), encode_pictures(encoder, products), asked, kinds
+        ),
+        "types": len(asked),
+        "nothing_below": nothing_below(encoder, images, texts, owners),
+    }
+
+
+def encode_pictures(encoder: OnnxEncoder, pairs: Sequence[Pair]) -> Floats:
+    """Vectors of the pictures, opened as the engine opens them."""
+    vectors = []
+    for start in range(0, len(pairs), encoder.batch_size):
+        opened = [
+            PIL.Image.open(pair.picture).convert("RGB") for pair in pairs[start : start + encoder.batch_size]
+        ]
+        vectors.append(encoder.encode_images(opened))
+    return np.concatenate(vectors)
+
+
+def nothing_below(
+    encoder: OnnxEncoder, images: Floats, texts: Floats, owners: NDArray[np.int64]
+) -> dict[str, float]:
+    """The top cosine under which a text query has usually found nothing, for pictures and for texts.
+
+    Halfway between the medians of two sets of top scores: captions in a gallery that holds their picture (or their
+    picture's other captions), and `ABSENT` queries about things that the gallery does not show.
+    """
+    absent = encoder.encode_texts(ABSENT)
+    first = np.arange(0, len(texts), len(texts) // len(images))
+    others = np.ones(len(texts), bool)
+    others[first] = False
+    found = {
+        "image": ((texts @ images.T).max(1), (absent @ images.T).max(1)),
+        "text": ((texts[first] @ texts[others].T).max(1), (absent @ texts.T).max(1)),
+    }
+    return {
+        kind: round(float(np.median(there) + np.median(not_there)) / 2, 2)
+        for kind, (there, not_there) in found.items()
+    }

@@ -1,0 +1,153 @@
+"""From torch modules to small ONNX graphs that give the same vectors on every processor.
+
+Two traps decide the choices here. Processors without VNNI add pairs of u8 x s8 products in 16 bits, which saturates:
+static int8 convolutions therefore use 7-bit weights (`reduce_range`), and the text tower's dynamic int8 products use
+unsigned weights, whose kernels have no such step. And a graph that onnxruntime must first optimise costs a cold query
+more than the query itself: graphs are saved already optimised, at the level that is not bound to a processor.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, compose, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
+
+OPSET = 17
+HALF_FROM = 10_000  # float weights with more elements than this are stored as float16
+
+
+def session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
+    """An onnxruntime CPU session that does not spin while it waits."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def export_graph(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    axes: dict[int, str],
+    path: Path,
+) -> None:
+    """Trace `module` into an ONNX file; `axes` names the dynamic axes of every input, the output's first is ``n``."""
+    dynamic = dict.fromkeys(inputs, axes) | {output: {0: "n"}}
+    module.eval()  # the exporter restores the mode it found, and a fresh wrapper is in training mode
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # the tracing exporter is deprecated; its graphs quantise without surprises
+        torch.onnx.export(
+            module,
+            example,
+            path,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_axes=dynamic,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+class _Calibration(CalibrationDataReader):
+    def __init__(self, pictures: Iterable[NDArray[np.uint8]]) -> None:
+        self._feeds: Iterator[NDArray[np.uint8]] = iter(pictures)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        picture = next(self._feeds, None)
+        return None if picture is None else {"pixels": picture[None]}
+
+
+def quantise_convolutions(source: Path, target: Path, pictures: Iterable[NDArray[np.uint8]]) -> None:
+    """Static QDQ int8, per channel, 7-bit weights; `pictures` are (size, size, 3) uint8 and set the ranges."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared))
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Calibration(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def quantise_products(source: Path, target: Path) -> None:
+    """Dynamic int8 of every constant matrix product, per channel, unsigned weights."""
+    quantize_dynamic(
+        str(source),
+        str(target),
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QUInt8,
+    )
+
+
+def chain(first: Path, second: Path, target: Path) -> None:
+    """Feed the only output of one graph to the only input of the next."""
+    front, back = onnx.load(first), onnx.load(second)
+    back = compose.add_prefix(back, "head/", rename_inputs=False, rename_outputs=False)
+    joint = (front.graph.output[0].name, back.graph.input[0].name)
+    onnx.save(compose.merge_models(front, back, io_map=[joint]), target)
+
+
+def optimise(source: Path, target: Path) -> None:
+    """Save what onnxruntime makes of the graph at the extended level: fused, but not laid out for one processor."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def store_half(path: Path) -> None:
+    """Rewrite large float32 constants as float16 with a cast, which onnxruntime folds when it loads the graph."""
+    model = onnx.load(path)
+    casts = []
+    for constant in list(model.graph.initializer):
+        if constant.data_type != TensorProto.FLOAT or np.prod(constant.dims) < HALF_FROM:
+            continue
+        name = constant.name
+        half = numpy_helper.to_array(constant).astype(np.float16)
+        model.graph.initializer.remove(constant)
+        model.graph.initializer.append(numpy_helper.from_array(half, f"{name}/half"))
+        casts.append(helper.make_node("Cast", [f"{name}/half"], [name], f"{name}/cast", to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+    onnx.save(model, path)
+
+
+class RowInt8(nn.Module):
+    """An embedding table stored as int8 with one scale per row; looks up (n, length) ids."""
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        scales = table.abs().amax(1, keepdim=True) / 127
+        self.register_buffer("codes", (table / scales).round().to(torch.int8))
+        self.register_buffer("scales", scales)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.codes[ids].float() * self.scales[ids]

@@ -1,0 +1,174 @@
+"""The words of mmsearch as types: arrays with their shapes, items, parts, queries, hits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""(n, dim), C-contiguous, rows L2-normalised."""
+
+Vector: TypeAlias = NDArray[np.float32]
+"""(dim,), L2-normalised."""
+
+Ids: TypeAlias = NDArray[np.int64]
+"""(n,), each > 0."""
+
+Image: TypeAlias = "PIL.Image.Image"
+"""An RGB picture, orientation applied."""
+
+AttributeValue: TypeAlias = str | float | int | bool | datetime | Sequence[str]
+"""A naive ``datetime`` is read as UTC; a sequence of strings is a list of tags."""
+
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+
+
+class Modality(StrEnum):
+    """A kind of media."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    AUDIO = "audio"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Space:
+    """What an encoder maps into. Vectors of different spaces never meet.
+
+    ``id`` names the space (two models that share it may serve one collection), ``dim`` is the number of
+    dimensions of a vector.
+    """
+
+    id: str
+    dim: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewPart:
+    """One piece of an item to be embedded: give its ``content`` or its ready ``vector``.
+
+    ``content`` is a text, a picture, or the path of a picture file. ``start`` and ``end`` are character offsets
+    of a text part (seconds of a sound part), ``page`` counts from 1. ``text`` is what a text part says; it is
+    kept for snippets and full-text search and is taken from ``content`` when that is a string.
+    """
+
+    modality: Modality
+    content: str | Path | Image | None = None
+    vector: Vector | None = None
+    start: float | None = None
+    end: float | None = None
+    page: int | None = None
+    text: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """An item to add. ``key`` is its name within the collection: for a file its absolute path.
+
+    Adding a key that exists replaces that item's parts and attributes and keeps its id. ``size`` (bytes),
+    ``mtime_ns`` (nanoseconds since 1970) and ``content_hash`` (16 bytes) are given for files.
+    """
+
+    key: str
+    modality: Modality
+    parts: Sequence[NewPart]
+    title: str | None = None
+    attributes: Attributes = dataclasses.field(default_factory=dict)
+    is_file: bool = False
+    size: int | None = None
+    mtime_ns: int | None = None
+    content_hash: bytes | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One embedded piece of an item, as stored. One part is one vector."""
+
+    id: int
+    modality: Modality
+    ordinal: int = 0
+    start: float | None = None
+    end: float | None = None
+    page: int | None = None
+    text: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What a user gets back: a photo, a document, a recording, a product."""
+
+    id: int
+    key: str
+    modality: Modality
+    title: str | None
+    is_file: bool
+    size: int | None
+    mtime_ns: int | None
+    content_hash: bytes | None
+    added: datetime
+    attributes: Attributes
+    parts: Sequence[Part] = ()
+
+    @property
+    def path(self) -> str | None:
+        """Absolute path of the file this item stands for; None if it is not a file."""
+        return self.key if self.is_file else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One result. ``rank`` counts from 1; higher scores are better (see ``Query``).
+
+    ``part`` is the part that matched best; ``copies`` are keys of byte-identical items folded into this one.
+    """
+
+    rank: int
+    score: float
+    item: Item
+    part: Part
+    copies: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One weighted term of a query: exactly one of ``text``, ``image``, ``item`` (an id) or ``vector``.
+
+    A negative ``weight`` steers away from the term.
+    """
+
+    text: str | None = None
+    image: Path | str | Image | None = None
+    item: int | None = None
+    vector: Vector | None = None
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Weighted terms, a filter, and how many items to return.
+
+    ``where`` is a filter expression over attributes (see ``mmsearch.filters``), ``path`` a glob over item keys,
+    ``modality`` limits the parts that may match, ``min_score`` drops hits below that score.
+
+    Scores are cosines of the best part. In a list of several modalities those of texts are moved by the encoder's
+    ``levels`` so that relevance begins at the same score in each. ``hybrid`` fuses in the full-text matches of the text
+    terms by reciprocal rank; scores are then sums of 1 / (60 + rank), and ``min_score`` still means the cosine.
+    """
+
+    terms: Sequence[Term]
+    k: int = 10
+    modality: Modality | None = None
+    where: str | None = None
+    path: str | None = None
+    hybrid: bool = False
+    min_score: float | None = None

@@ -1,0 +1,53 @@
+"""The wheel holds all that a stranger's install needs, and nothing of the workshop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    return zipfile.ZipFile(next(folder.glob("mmsearch-*.whl")))
+
+
+def test_wheel_has_every_source_file_and_both_packages_typed(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    sources = {
+        str(path.relative_to(ROOT))
+        for package in ("mmsearch", "indexer")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert sources <= names
+    assert {"mmsearch/py.typed", "indexer/py.typed"} <= names
+
+
+def test_wheel_has_the_built_in_model_with_its_card(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "mmsearch" / "models" / "mini"
+    for file in folder.iterdir():
+        assert wheel.read(f"mmsearch/models/mini/{file.name}") == file.read_bytes()
+    assert "mmsearch/models/mini/MODEL_CARD.md" in wheel.namelist()
+
+
+def test_wheel_brings_licence_notice_and_the_command(wheel: zipfile.ZipFile) -> None:
+    information = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")).rpartition(
+        "/"
+    )[0]
+    assert {f"{information}/licenses/LICENSE", f"{information}/licenses/NOTICE"} <= set(wheel.namelist())
+    assert "License-Expression: Apache-2.0" in wheel.read(f"{information}/METADATA").decode()
+    assert "mmsearch = mmsearch.cli:main" in wheel.read(f"{information}/entry_points.txt").decode()
+
+
+def test_wheel_leaves_tests_samples_and_benchmarks_out(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"mmsearch", "indexer"}
+    assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".jpg"))]

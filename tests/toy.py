@@ -1,0 +1,67 @@
+"""A toy encoder: colour words and pictures of those colours share a 4-d space, so every expected score is plain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmsearch.types import Image, Modality, Space, Vectors
+
+COLOURS = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
+
+
+def normalise(vectors: Vectors) -> Vectors:
+    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+class ToyEncoder:
+    """(r, g, b, 1) / norm of a picture's mean colour; the sum of the colour words of a text.
+
+    A text without a colour word lands on a direction of its own made from its hash, so that texts differ.
+    """
+
+    def __init__(self, space: str = "toy", dim: int = 4) -> None:
+        self.space = Space(space, dim)
+        self.modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+        self.levels: dict[Modality, float] = {}
+        self.image_size = 8
+        self.batch_size = 4
+        self.encoded_images = 0
+        self.encoded_texts = 0
+
+    def prepare_image(self, image: Image) -> Image:
+        return image if image.size == (8, 8) else image.resize((8, 8))
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        self.encoded_images += len(images)
+        rows = [
+            np.asarray(self.prepare_image(image), np.float32).reshape(-1, 3).mean(0) / 255 for image in images
+        ]
+        return self._embed(np.array(rows, np.float32).reshape(-1, 3))
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        self.encoded_texts += len(texts)
+        rows = []
+        for text in texts:
+            found = [COLOURS[word] for word in text.lower().split() if word in COLOURS]
+            if found:
+                rows.append(np.mean(found, axis=0) / 255)
+            else:
+                rows.append(
+                    np.frombuffer(hashlib.blake2b(text.encode(), digest_size=3).digest(), np.uint8) / 255
+                )
+        return self._embed(np.array(rows, np.float32).reshape(-1, 3))
+
+    def _embed(self, colours: Vectors) -> Vectors:
+        vectors = np.zeros((len(colours), self.space.dim), np.float32)
+        vectors[:, :3] = colours
+        vectors[:, 3] = 0.25
+        return normalise(vectors)
