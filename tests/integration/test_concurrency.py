@@ -20,6 +20,7 @@ START = """
 import os, resource, sys, time
 from pathlib import Path
 import numpy as np
+import numpy.ma  # np.unique imports it when first called
 from mmsearch import Engine, Query, Term
 from mmsearch.errors import *
 from mmsearch import check, columns, filters, migrations, search, writes
