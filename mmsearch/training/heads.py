@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from mmsearch.training.classes import conse
 from mmsearch.training.trunks import CLASS_FEATURES, IMAGE_FEATURES, TEXT_FEATURES
 
-LEARNED = 0.7  # share of the learned half in a cosine of two full vectors; ConSE and raw MiniLM carry the rest
+LEARNED = 0.7  # share of the learned half in a cosine of two full vectors; ConSE or raw MiniLM has the rest
 DIM = 2 * TEXT_FEATURES
 
 
