@@ -103,7 +103,10 @@ class Snapshots:
             if not self._outgrown(following):
                 self._in_file = True
                 return following
+        missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
+        if following.large and missing:
+            self._notice(f"the index file of {self._collection.name!r} is missing; rebuilt from the catalog")
         if following.large and not self._catalog.read_only:
             # This start paid for it, the next need not. But a search must not fail because this could not be done.
             try:
@@ -147,9 +150,7 @@ class Snapshots:
         try:
             stamp, indexes = load(self.path)
         except FileNotFoundError:
-            if sum(self._catalog.part_counts(self._collection.id).values()) > self._exact_limit:
-                self._notice(f"the index file of {name!r} is missing; rebuilt from the catalog")
-            return None
+            return None  # a small collection has none
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             self._notice(f"the index file of {name!r} is damaged ({error}); rebuilt from the catalog")
             return None

@@ -67,9 +67,10 @@ class _Segment:
         if self.projection is None:
             return _found(self.index, query, k, faiss.SearchParameters(sel=selector))
         query = self.projection @ query
-        # A filter thins every list out: look into more of them, all in the limit, or recall collapses.
+        # A filter thins every list out: look into more of them, or recall collapses. The fewer pass, the wider the
+        # nearest of them are spread, but slower than by their number (measured: benchmarks/scale.py).
         lists = self.index.nlist
-        nprobe = min(lists, math.ceil(_PROBED * lists / max(share, _PROBED)))
+        nprobe = math.ceil(_PROBED * lists / math.sqrt(max(share, _PROBED**2)))
         ids, scores = _found(self.index, query, k, faiss.SearchParametersIVF(sel=selector, nprobe=nprobe))
         if len(ids) < k and nprobe < lists:
             return _found(self.index, query, k, faiss.SearchParametersIVF(sel=selector, nprobe=lists))
