@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from mmsearch.errors import ModelError
 from mmsearch.types import Image, Modality, Vectors
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
@@ -59,7 +62,8 @@ class OnnxEncoder:
     @property
     def batch_size(self) -> int:
         tower = self._image or self._text
-        return tower.batch if tower else 1
+        # Two runs a core: at the end of a call one core waits for the other.
+        return 2 * tower.batch * self._threads if tower else 1
 
     def load(self, modality: Modality) -> None:
         """Load a tower now instead of at its first use. Raises ``ModelError``."""
@@ -72,12 +76,15 @@ class OnnxEncoder:
         return self._image_tower().prepare(image)
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
-        """(n, dim) vectors of n pictures, ``batch_size`` of them in one run. Raises ``ModelError``."""
+        """(n, dim) vectors of n pictures, a batch on each core. Raises ``ModelError``."""
         tower, session = self._image_session()
         vectors = np.empty((len(images), self.space.dim), np.float32)
-        for start in range(0, len(images), tower.batch):
+
+        def encode(start: int) -> None:
             rows = slice(start, start + tower.batch)
             vectors[rows] = self._run(session, tower, {tower.input: tower.pixels(images[rows])})
+
+        self._side_by_side(encode, range(0, len(images), tower.batch))
         return _unit(vectors)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -87,10 +94,29 @@ class OnnxEncoder:
         ids = [tokenizer.encode(text.encode("utf-8", "replace").decode()).ids for text in texts]
         vectors = np.empty((len(texts), self.space.dim), np.float32)
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        for start in range(0, len(ids), tower.batch):
+
+        def encode(start: int) -> None:
             rows = by_length[start : start + tower.batch]
             vectors[rows] = self._run(session, tower, tower.feeds([ids[row] for row in rows], pad_id))
+
+        self._side_by_side(encode, range(0, len(ids), tower.batch))
         return _unit(vectors)
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # a query never needs it
+
+        return ThreadPoolExecutor(self._threads, "encode")
+
+    def _side_by_side(self, encode: Callable[[int], None], starts: Sequence[int]) -> None:
+        """Runs on one core each, as many as there are cores: a quarter to a third faster than one run on all of them,
+        whose threads wait for each other at every node of the graph.
+        """
+        if len(starts) > 1 and self._threads > 1:
+            list(self._pool.map(encode, starts))
+        else:
+            for start in starts:
+                encode(start)
 
     def _run(
         self, session: InferenceSession, tower: ImageTower | TextTower, feeds: dict[str, NDArray[Any]]
@@ -119,7 +145,7 @@ class OnnxEncoder:
         with self._locks[Modality.IMAGE]:
             session = self._sessions.get(Modality.IMAGE)
             if session is None:
-                session = self._sessions[Modality.IMAGE] = _load(tower, [tower.input], self._threads)
+                session = self._sessions[Modality.IMAGE] = _load(tower, [tower.input])
         return tower, session
 
     def _text_session(self) -> tuple[TextTower, InferenceSession, Tokenizer, int]:
@@ -129,7 +155,7 @@ class OnnxEncoder:
         with self._locks[Modality.TEXT]:
             session = self._sessions.get(Modality.TEXT)
             if session is None:
-                session = self._sessions[Modality.TEXT] = _load(tower, list(tower.inputs), self._threads)
+                session = self._sessions[Modality.TEXT] = _load(tower, list(tower.inputs))
             if self._tokenizer is None:
                 self._tokenizer = _load_tokenizer(tower)
         return tower, session, *self._tokenizer
@@ -192,17 +218,14 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load(tower: ImageTower | TextTower, inputs: list[str], threads: int) -> InferenceSession:
+def _load(tower: ImageTower | TextTower, inputs: list[str]) -> InferenceSession:
     import onnxruntime
 
     if not tower.file.is_file():
         raise ModelError(f"{tower.file}: no such file. The model folder is incomplete: copy it again.")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # see OnnxEncoder._side_by_side
     options.log_severity_level = 3
-    # A spinning pool would eat the cores that the decode threads need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if isinstance(tower, TextTower) and tower.optimised:
         # Of the picture tower the layout of the convolutions is the processor's: onnxruntime chooses it when it loads.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

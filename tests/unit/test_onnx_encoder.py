@@ -169,10 +169,10 @@ def text_oracle(*texts: str, context: int = 6) -> Vectors:
 def test_it_tells_its_space_and_modalities_without_opening_a_tower(folder: Path) -> None:
     (folder / "image.onnx").unlink()
     (folder / "text.onnx").unlink()
-    encoder = load_encoder(folder)
+    encoder = load_encoder(folder, threads=3)
     assert encoder.space == Space("tiny-1", DIM)
     assert encoder.modalities == {Modality.IMAGE, Modality.TEXT}
-    assert (encoder.image_size, encoder.batch_size) == (6, 2)
+    assert (encoder.image_size, encoder.batch_size) == (6, 2 * 2 * 3)
 
 
 def test_pictures_become_the_vectors_that_numpy_computes_in_order_over_several_batches(folder: Path) -> None:
