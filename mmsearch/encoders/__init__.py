@@ -34,7 +34,7 @@ class Encoder(Protocol):
 
     @property
     def levels(self) -> Mapping[Modality, float]:
-        """Cosine to a text query below which items of a modality are usually unrelated to it; may be empty."""
+        """Cosine to a text query below which items of a modality are probably unrelated to it; may be empty."""
 
     def prepare_image(self, image: Image) -> Image:
         """Resize to the tower's input size by its own rule; idempotent. Called on the decode threads."""

@@ -195,7 +195,7 @@ class Manifest:
         )
 
     def levels(self) -> dict[Modality, float]:
-        """``scores``: modality -> the cosine to a text query below which items are usually unrelated to it."""
+        """``scores``: modality -> the cosine to a text query below which items are probably unrelated to it."""
         scores = self._optional_section("scores")
         if scores is None:
             return {}

@@ -111,7 +111,7 @@ def evaluate(
             encoder.encode_texts(asked), encode_pictures(encoder, products), asked, kinds
         ),
         "types": len(asked),
-        "nothing_below": nothing_below(encoder, images, texts, owners),
+        "nothing_below": nothing_below(encoder, images, texts),
     }
 
 
@@ -126,23 +126,19 @@ def encode_pictures(encoder: OnnxEncoder, pairs: Sequence[Pair]) -> Floats:
     return np.concatenate(vectors)
 
 
-def nothing_below(
-    encoder: OnnxEncoder, images: Floats, texts: Floats, owners: NDArray[np.int64]
-) -> dict[str, float]:
-    """The top cosine under which a text query has usually found nothing, for pictures and for texts.
+def nothing_below(encoder: OnnxEncoder, images: Floats, texts: Floats) -> dict[str, dict[str, float]]:
+    """For pictures and for texts the top cosine under which a text query has probably found nothing.
 
-    Halfway between the medians of two sets of top scores: captions in a gallery that holds their picture (or their
-    picture's other captions), and `ABSENT` queries about things that the gallery does not show.
+    ``level`` is the 5th percentile of the top scores of captions in a gallery that holds their picture (or their
+    picture's other captions): of the queries that have a match, one in twenty is doubted. ``absent`` is the share of
+    the `ABSENT` queries, about things that the gallery does not show, that are doubted.
     """
     absent = encoder.encode_texts(ABSENT)
     first = np.arange(0, len(texts), len(texts) // len(images))
-    others = np.ones(len(texts), bool)
-    others[first] = False
-    found = {
-        "image": ((texts @ images.T).max(1), (absent @ images.T).max(1)),
-        "text": ((texts[first] @ texts[others].T).max(1), (absent @ texts.T).max(1)),
-    }
-    return {
-        kind: round(float(np.median(there) + np.median(not_there)) / 2, 2)
-        for kind, (there, not_there) in found.items()
-    }
+    others = np.delete(texts, first, axis=0)
+    found = {}
+    for kind, queries, gallery in (("image", texts, images), ("text", texts[first], others)):
+        level = round(float(np.percentile((queries @ gallery.T).max(1), 5)), 2)
+        doubted = ((absent @ gallery.T).max(1) < level).mean()
+        found[kind] = {"level": level, "absent": round(float(doubted), 2)}
+    return found

@@ -202,7 +202,8 @@ def build(data: Path, out: Path, wordnet: Path, sample: Path | None, cache: Path
     name = "mini" if sample is None else "mini-free"
     write_folder(out, name, SIZE, {})
     figures = evaluate(OnnxEncoder(out), dev, held, raw) | fidelity
-    write_folder(out, name, SIZE, figures["nothing_below"])
+    levels = {kind: found["level"] for kind, found in figures["nothing_below"].items()}
+    write_folder(out, name, SIZE, levels)
     return figures
 
 
