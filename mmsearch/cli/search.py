@@ -167,5 +167,5 @@ def _doubt(engine: Engine, query: Query, hits: list[Hit]) -> None:
     )  # scores of mixed lists are those of pictures
     if level is not None and hits[0].score < level:
         note(
-            f"perhaps nothing matches: the best score is {hits[0].score:.2f}, nearly all matches have {level:.2f} or more"
+            f"perhaps nothing matches: the best score is {hits[0].score:.2f}, most matches have {level:.2f} or more"
         )
