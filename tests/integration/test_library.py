@@ -207,8 +207,8 @@ BAD_ITEMS: list[tuple[NewItem, str]] = [
         "bad.*string",
     ),
     (
-        NewItem(key="bad", modality=Modality.AUDIO, parts=[NewPart(modality=Modality.AUDIO, content="x")]),
-        "audio",
+        NewItem(key="bad", modality=Modality.AUDIO, parts=[NewPart(modality=Modality.AUDIO, content=" ")]),
+        "neither content",
     ),
     *(
         (NewItem(key="bad", modality=IMAGE, parts=[NewPart(modality=IMAGE, vector=vector)]), "bad.*4 finite")

@@ -44,6 +44,7 @@ def test_arguments_become_terms_in_their_order() -> None:
     query = build_query(
         ["a", "dog"],
         ["x.jpg", "https://example.org/y.jpg"],
+        ["z.wav", "https://example.org/z.mp3"],
         [7],
         ["2:beach"],
         ["people"],
@@ -58,6 +59,8 @@ def test_arguments_become_terms_in_their_order() -> None:
         Term(text="a dog"),
         Term(image=Path("x.jpg")),
         Term(image="https://example.org/y.jpg"),
+        Term(audio=Path("z.wav")),
+        Term(audio="https://example.org/z.mp3"),
         Term(item=7),
         Term(text="beach", weight=2.0),
         Term(text="people", weight=-1.0),
