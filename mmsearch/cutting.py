@@ -123,12 +123,15 @@ def cut_sound(levels: NDArray[np.float32], longest: int, hop: int) -> list[tuple
     """
     loud = np.flatnonzero(levels > SILENCE * levels.max(initial=0))
     parts: list[tuple[int, int]] = []
-    place = 0
-    while place < len(loud):
+    place = beyond = 0
+    while beyond < len(loud):
         start = int(loud[place])
-        beyond = int(np.searchsorted(loud, start + longest))
+        if (
+            reached := int(np.searchsorted(loud, start + longest))
+        ) == beyond:  # nothing that the last part has not
+            place = beyond
+            continue
+        beyond = reached
         parts.append((start, int(loud[beyond - 1]) + 1))
-        if beyond == len(loud):
-            break
         place = int(np.searchsorted(loud, start + min(hop, longest)))
     return parts

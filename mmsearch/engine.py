@@ -180,13 +180,8 @@ class Engine:
         """
         new = list(items)
         check_items(new)
-        ids = (
-            self.catalog.add(
-                self._collection.id, new, encode_items(new, self.space.dim, lambda: self.encoder)
-            )
-            if new
-            else []
-        )
+        encoded = encode_items(new, self.space.dim, lambda: self.encoder)
+        ids = self.catalog.add(self._collection.id, new, encoded) if new else []
         self._wrote()
         return ids
 
@@ -234,7 +229,7 @@ class Engine:
         snapshot = self._snapshots.current(self._written)
         found = [encode_term(term, self.space.dim, lambda: self.encoder, self._parts) for term in asked.terms]
         vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
-        columns, mask = None, None
+        columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
         if asked.where is not None or asked.path is not None:
             columns = self._current_columns()
@@ -383,7 +378,7 @@ class Engine:
         self._written = max(self._written, self.catalog.revision()[0])
 
     def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
-        """What an item is as a term of a query: vectors of its parts, and their modality."""
+        """What an item is as a term of a query: vectors of parts, and their modality."""
         (item,) = self.get([item_id])
         # A recording resembles what sounds like it; what is said in it is another matter.
         parts = [part for part in item.parts if part.modality is Modality.AUDIO] or item.parts

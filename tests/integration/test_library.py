@@ -407,4 +407,5 @@ def test_a_search_imports_neither_torch_nor_what_only_writing_needs(tmp_path: Pa
     assert keys == ["red"]
     heavy = {"torch", "transformers", "onnx", "pyarrow", "alembic", "sqlalchemy", "pypdf", "typer", "rich"}
     assert not heavy & set(after)
+    assert not {"soundfile", "soxr", "av"} & set(after)
     assert not {"numpy", "faiss", "PIL", "onnxruntime"} & set(before)

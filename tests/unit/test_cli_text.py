@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from mmsearch.cli.hits import shorten
 from mmsearch.cli.query import build_query, weighted
-from mmsearch.cli.text import duration, last, near, safe, size, snippet
+from mmsearch.cli.text import duration, last, near, safe, size, snippet, time_span
 from mmsearch.errors import QueryError
 from mmsearch.types import Modality, Term
 
@@ -132,3 +132,18 @@ def test_amounts_are_readable() -> None:
     ]
     assert [duration(1.25), duration(75), duration(3700)] == ["1.2 s", "1 min 15 s", "1 h 1 min"]
     assert last("/a/long/path.jpg", 9) == "…path.jpg"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (0, 10, "0:00-0:10"),
+        (5, 15, "0:05-0:15"),
+        (4.98, 5.02, "0:04-0:06"),
+        (59.9, 60, "0:59-1:00"),
+        (3, 3, "0:03-0:04"),
+        (3723.4, 3733.4, "1:02:03-1:02:14"),
+    ],
+)
+def test_a_time_span_holds_the_whole_stretch(start: float, end: float, said: str) -> None:
+    assert time_span(start, end) == said
