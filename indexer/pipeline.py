@@ -166,6 +166,7 @@ class _Run:
             return
         self.report.seconds["read"] += ready.read_seconds
         self.report.seconds["decode"] += ready.decode_seconds
+        self.report.seconds["encode"] += ready.encode_seconds
         record = self._plan.known.get(file.path)
         if record is not None and record.content_hash == ready.content_hash:
             self._moves.append((record, ready.file))
@@ -190,16 +191,19 @@ class _Run:
         self._pending.append(ready)
         if not copied and ready.parts is not None:
             self._parts[ready.content_hash] = ready
-            queue = self._queues[ready.modality]
-            queue += [(ready.parts, n) for n in range(len(ready.parts))]
-            while len(queue) >= self._batch(ready.modality):
-                self._encode(ready.modality)
+            for n, part in enumerate(ready.parts):
+                if part.vector is None:
+                    self._queues[part.modality].append((ready.parts, n))
+            for modality, queue in self._queues.items():
+                while len(queue) >= self._batch(modality):
+                    self._encode(modality)
 
     def _copy(self, ready: Prepared) -> bool:
         """Give it the parts of a file with the same content, if there is one."""
         twin = self._parts.get(ready.content_hash)
         if twin is not None:
             ready.parts, ready.title = twin.parts, twin.title
+            ready.attributes = ready.attributes or twin.attributes
             return True
         source = self._sources.get(ready.content_hash)
         if source is None:
@@ -207,6 +211,7 @@ class _Run:
         (item,) = self._engine.get([source])
         ready.title = None if item.title == Path(item.key).stem else item.title
         ready.parts = self._engine.copy_parts(source)
+        ready.attributes = ready.attributes or dict(item.attributes)
         return True
 
     def _batch(self, modality: Modality) -> int:

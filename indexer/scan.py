@@ -12,6 +12,7 @@ from typing import TypeAlias
 from indexer.report import Listener, Progress, Skipped, printable
 from mmsearch.errors import ConfigError
 from mmsearch.media import modality_of
+from mmsearch.sound import needs_extra
 from mmsearch.types import Modality
 
 __all__ = ["LEFT_OUT", "Scan", "scan"]
@@ -41,6 +42,7 @@ class Scan:
 
     ``files``: path -> (size in bytes, modification time in ns) of what mmsearch reads. ``closed``: folders that were
     not entered on purpose. ``unreadable``: folders and files that could not be looked at. ``missing``: no such root.
+    ``left_out``: reason -> files that the model, or this installation, cannot take; a line for each reason.
     """
 
     root: str
@@ -49,6 +51,7 @@ class Scan:
     closed: set[str] = dataclasses.field(default_factory=set)
     unreadable: set[str] = dataclasses.field(default_factory=set)
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
+    left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     missing: bool = False
 
     def has_lost(self, path: str) -> bool:
@@ -89,15 +92,22 @@ def scan(
         found.unreadable.add(root)
         _skip(found, root, f"cannot be looked at ({_reason(error)})")
         return found
+    folders = [(root, "")]
     if not stat.S_ISDIR(status.st_mode):
         _take(found, root, status, modality_of(root), modalities)
-        return found
-    folders = [(root, "")]
+        folders.clear()
     while folders:
         folder, relative = folders.pop()
         if progress:
             progress(Progress("scan", len(found.files), None, printable(folder)))
         folders += reversed(_folder(found, folder, relative, modalities))
+    for reason, paths in found.left_out.items():
+        if len(paths) == 1:
+            _skip(found, paths[0], reason)
+        else:
+            _skip(
+                found, root, f"{len(paths):,} files such as {printable(os.path.basename(paths[0]))}: {reason}"
+            )
     return found
 
 
@@ -154,12 +164,19 @@ def _take(
     elif modality is None:
         _skip(found, path, f"mmsearch does not read {os.path.splitext(path)[1] or 'nameless'} files")
     elif modality not in modalities:
-        _skip(found, path, f"the collection's model cannot encode {modality}")
+        _leave_out(found, path, f"the collection's model cannot encode {modality}")
+    elif needs_extra(path):
+        _leave_out(found, path, 'reading them needs an optional part: pip install "mmsearch[av]"')
     else:
         found.files[path] = (status.st_size, status.st_mtime_ns)
 
 
 _BAD_NAME = "its name is not valid UTF-8; rename it"
+
+
+def _leave_out(found: Scan, path: str, reason: str) -> None:
+    found.unreadable.add(path)  # what was indexed with another model or installation stays
+    found.left_out.setdefault(reason, []).append(path)
 
 
 def _skip(found: Scan, path: str, reason: str) -> None:

@@ -1,15 +1,16 @@
-"""What programs hand in, as vectors: texts, pictures and ready vectors of items and of query terms, checked."""
+"""What programs hand in, as vectors: texts, pictures, sounds and ready vectors of items and of query terms, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.encoders import Encoder
 from mmsearch.errors import ItemError, QueryError
-from mmsearch.types import Image, Modality, NewItem, Term, Vector, Vectors
+from mmsearch.ranking import compose
+from mmsearch.types import Image, Modality, NewItem, NewPart, Term, Vector, Vectors, Waveform
 
 
 def check_items(new: Sequence[NewItem]) -> None:
@@ -33,7 +34,7 @@ def encode_items(new: Sequence[NewItem], dim: int, encoder: Callable[[], Encoder
     """
     rows: list[list[Vector | None]] = [[None] * len(item.parts) for item in new]
     places: dict[Modality, list[tuple[int, int]]] = {}
-    contents: dict[Modality, list[str | Path | Image]] = {}
+    wanted: dict[Modality, list[NewPart]] = {}
     for n, item in enumerate(new):
         for m, part in enumerate(item.parts):
             if part.vector is not None:
@@ -49,47 +50,76 @@ def encode_items(new: Sequence[NewItem], dim: int, encoder: Callable[[], Encoder
                 raise ItemError(f"{item.key}: part {m} has neither content nor a vector")
             else:
                 places.setdefault(part.modality, []).append((n, m))
-                contents.setdefault(part.modality, []).append(part.content)
-    for modality, found in contents.items():
+                wanted.setdefault(part.modality, []).append(part)
+    for modality, found in wanted.items():
         if modality is Modality.TEXT:
-            encoded = encoder().encode_texts([str(content) for content in found])
+            encoded = encoder().encode_texts([str(part.content) for part in found])
         elif modality is Modality.IMAGE:
-            prepared = [encoder().prepare_image(_image(content, encoder())) for content in found]
+            prepared = [encoder().prepare_image(_image(part.content, encoder())) for part in found]
             encoded = encoder().encode_images(prepared)
         else:
-            raise ItemError(
-                f"a part of modality {modality} needs a ready vector: this encoder cannot make one"
-            )
+            encoded = np.stack([_sound(part.content, encoder(), _span(part)) for part in found])
         for (n, m), vector in zip(places[modality], encoded, strict=True):
             rows[n][m] = vector
     return [np.stack([row for row in item if row is not None]).astype(np.float32) for item in rows]
 
 
-def encode_term(term: Term, dim: int, encoder: Callable[[], Encoder]) -> Vector:
-    """The vector (dim,) of a text, image or vector term. Raises ``QueryError``, ``MediaError``, ``ModelError``."""
-    given = [value for value in (term.text, term.image, term.item, term.vector) if value is not None]
-    if len(given) != 1:
-        raise QueryError("a term of a query is exactly one of text, image, item or vector")
+def encode_term(
+    term: Term,
+    dim: int,
+    encoder: Callable[[], Encoder],
+    parts_of: Callable[[int], tuple[Vectors, Modality]],
+) -> tuple[Vector, Modality | None]:
+    """The vector (dim,) of a term and its modality, None if that is unknown.
+
+    ``parts_of`` gives the vectors of an item and their modality. Raises ``QueryError``, ``MediaError``, ``ModelError``.
+    """
+    given = [getattr(term, kind) for kind in ("text", "image", "audio", "item", "vector")]
+    if sum(value is not None for value in given) != 1:
+        raise QueryError("a term of a query is exactly one of text, image, audio, item or vector")
     if term.text is not None:
         if not term.text.strip():
-            raise QueryError("the query is empty: give words, a picture or an item")
-        encoded: Vector = encoder().encode_texts([term.text])[0]
-        return encoded
+            raise QueryError("the query is empty: give words, a picture, a sound or an item")
+        return encoder().encode_texts([term.text])[0], Modality.TEXT
     if term.image is not None:
-        encoded = encoder().encode_images([_image(term.image, encoder())])[0]
-        return encoded
+        return encoder().encode_images([_image(term.image, encoder())])[0], Modality.IMAGE
+    if term.audio is not None:
+        return _sound(term.audio, encoder()), Modality.AUDIO
+    if term.item is not None:
+        vectors, modality = parts_of(term.item)
+        return compose(list(vectors), [1.0] * len(vectors)), modality
     unit = _unit(term.vector, dim)
     if unit is None:
         raise QueryError(f"a vector term needs {dim} finite numbers, not all zero")
-    return unit
+    return unit, None
 
 
-def _image(source: str | Path | Image, encoder: Encoder) -> Image:
+def _image(source: object, encoder: Encoder) -> Image:
     if not isinstance(source, str | Path):
-        return source.convert("RGB")
+        picture: Image = source.convert("RGB")  # type: ignore[attr-defined]
+        return picture
     from mmsearch.media import load_image
 
     return load_image(source, min_side=encoder.image_size)
+
+
+def _sound(source: object, encoder: Encoder, span: tuple[float, float] | None = None) -> Vector:
+    """The mean direction of the parts of a recording: every part of a long one has a say, and none has the last."""
+    from mmsearch.media import load_sound
+    from mmsearch.sound import cut_waveform
+
+    encoder.encode_audio(())  # a model without the tower says so before anything is decoded
+    window = encoder.audio_window
+    if isinstance(source, str | Path | bytes):
+        clips: Iterable[Waveform] = load_sound(source, window, span=span)
+    else:
+        clips = cut_waveform(np.asarray(source), window)
+    vectors = [encoder.encode_audio([clip])[0] for clip in clips]
+    return compose(vectors, [1.0] * len(vectors))
+
+
+def _span(part: NewPart) -> tuple[float, float] | None:
+    return None if part.start is None or part.end is None else (part.start, part.end)
 
 
 def _unit(vector: object, dim: int) -> Vector | None:

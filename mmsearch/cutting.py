@@ -1,4 +1,4 @@
-"""Cutting a text into parts of a few sentences."""
+"""Cutting a text into parts of a few sentences, and a recording into parts of a few seconds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 PART_TOKENS = 120
 """Largest size of a part: about 90 English words, which the context of 128 tokens of a sentence encoder holds."""
+
+SILENCE = 10 ** (-45 / 20)
+"""A moment whose level is below this share of the loudest one (45 dB under it) is silence."""
 
 # One match is about one token of a WordPiece vocabulary: pieces of words, digits, signs, letters of other scripts.
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|[^\W_]|[^\w\s]|_")
@@ -107,3 +113,25 @@ def _shorten(text: str, start: int, end: int) -> Iterator[_Piece]:
         )
         start, first = tokens[last], last
     yield _Piece(start, end, len(tokens) - first, False)
+
+
+def cut_sound(levels: NDArray[np.float32], longest: int, hop: int) -> list[tuple[int, int]]:
+    """(start, end) of the parts of a recording, in frames: each at most ``longest``, one every ``hop``, beginning and
+    ending with a sound. What is in no part is silence; a recording without any sound has no parts.
+
+    ``levels`` (frames,) says how loud each frame is.
+    """
+    loud = np.flatnonzero(levels > SILENCE * levels.max(initial=0))
+    parts: list[tuple[int, int]] = []
+    place = beyond = 0
+    while beyond < len(loud):
+        start = int(loud[place])
+        if (
+            reached := int(np.searchsorted(loud, start + longest))
+        ) == beyond:  # nothing that the last part has not
+            place = beyond
+            continue
+        beyond = reached
+        parts.append((start, int(loud[beyond - 1]) + 1))
+        place = int(np.searchsorted(loud, start + min(hop, longest)))
+    return parts

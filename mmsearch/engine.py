@@ -19,7 +19,7 @@ from mmsearch.contents import check_items, encode_items, encode_term
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
-from mmsearch.types import Hit, Item, NewItem, NewPart, Query, Space, Term, Vector, Vectors
+from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
@@ -176,17 +176,12 @@ class Engine:
 
         Parts without a vector are encoded. All is committed in one transaction and found by the next search. Raises
         ``ItemError`` (no parts, a vector of the wrong shape, an attribute of another kind), ``MediaError`` (a picture
-        that cannot be read), ``ModelError``; then nothing is stored.
+        or sound that cannot be read), ``ModelError``; then nothing is stored.
         """
         new = list(items)
         check_items(new)
-        ids = (
-            self.catalog.add(
-                self._collection.id, new, encode_items(new, self.space.dim, lambda: self.encoder)
-            )
-            if new
-            else []
-        )
+        encoded = encode_items(new, self.space.dim, lambda: self.encoder)
+        ids = self.catalog.add(self._collection.id, new, encoded) if new else []
         self._wrote()
         return ids
 
@@ -221,7 +216,7 @@ class Engine:
 
         ``query`` is words, or a ``Query``; ``k`` (default 10) wins over the query's own. Scores are cosines of the best
         part (see ``Query`` for mixed and hybrid lists). Raises ``QueryError`` (empty, bad filter, terms that cancel
-        out), ``ItemNotFound`` (a term's item), ``MediaError`` (a term's picture), ``ModelError``.
+        out), ``ItemNotFound`` (a term's item), ``MediaError`` (a term's picture or sound), ``ModelError``.
         """
         from mmsearch.search import Search
 
@@ -232,8 +227,9 @@ class Engine:
             raise QueryError(f"k must be at least 1, not {asked.k}")
         # First what needs no encoder: `preload` may still be loading it on another core.
         snapshot = self._snapshots.current(self._written)
-        vector = compose([self._term(term) for term in asked.terms], [term.weight for term in asked.terms])
-        columns, mask = None, None
+        found = [encode_term(term, self.space.dim, lambda: self.encoder, self._parts) for term in asked.terms]
+        vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
+        columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
         if asked.where is not None or asked.path is not None:
             columns = self._current_columns()
@@ -244,7 +240,8 @@ class Engine:
             snapshot,
             asked,
             vector,
-            self.encoder.levels if all(term.text is not None for term in asked.terms) else {},
+            [modality for _, modality in found],
+            lambda: self.encoder,
             self._itself([term.item for term in asked.terms if term.item is not None]),
             columns,
             mask,
@@ -380,11 +377,12 @@ class Engine:
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])
 
-    def _term(self, term: Term) -> Vector:
-        if term.item is not None and term.text is None and term.image is None and term.vector is None:
-            vectors = self.vectors(self.get([term.item])[0])
-            return compose(list(vectors), [1.0] * len(vectors))
-        return encode_term(term, self.space.dim, lambda: self.encoder)
+    def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
+        """What an item is as a term of a query: vectors of parts, and their modality."""
+        (item,) = self.get([item_id])
+        # A recording resembles what sounds like it; what is said in it is another matter.
+        parts = [part for part in item.parts if part.modality is Modality.AUDIO] or item.parts
+        return self.catalog.vectors_of([part.id for part in parts]), parts[0].modality
 
     def _warm_up(self) -> None:
         with contextlib.suppress(Exception):  # whoever asks for the encoder next gets the error

@@ -13,7 +13,7 @@ from mmsearch.types import AttributeValue, Image
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-__all__ = ["Tags", "attributes", "read", "upright", "upright_size"]
+__all__ = ["Tags", "attributes", "read", "upright", "upright_size", "words"]
 
 Tags: TypeAlias = Mapping[int, Any]
 """Number of a tag -> its value; the GPS tags in a table of their own under 0x8825."""
@@ -78,8 +78,8 @@ def attributes(tags: Tags) -> dict[str, AttributeValue]:
     iso, rating = _number(tags.get(_ISO)), _number(tags.get(_RATING))
     facts: dict[str, AttributeValue | None] = {
         "taken": _date(tags.get(_DATE_TAKEN)) or _date(tags.get(_DATE_DIGITISED)) or _date(tags.get(_DATE)),
-        "camera": _camera(_words(tags.get(_MAKE)), _words(tags.get(_MODEL))),
-        "lens": _words(tags.get(_LENS)),
+        "camera": _camera(words(tags.get(_MAKE)), words(tags.get(_MODEL))),
+        "lens": words(tags.get(_LENS)),
         "iso": int(iso) if iso and iso > 0 else None,
         "f_number": _positive(tags.get(_F_NUMBER)),
         "exposure_time": _positive(tags.get(_EXPOSURE_TIME)),
@@ -112,8 +112,8 @@ def _positive(value: object) -> float | None:
     return round(number, 6) if number and number > 0 else None
 
 
-def _words(value: object) -> str | None:
-    """Printable text of an EXIF field: up to its first NUL, blanks tidied, no control characters."""
+def words(value: object) -> str | None:
+    """Printable text of a field of metadata: up to its first NUL, blanks tidied, no control characters."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
@@ -130,7 +130,7 @@ def _camera(make: str | None, model: str | None) -> str | None:
 
 
 def _date(value: object) -> datetime | None:
-    text = _words(value)
+    text = words(value)
     fields = re.match(r"(\d{4})\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)", text or "", re.ASCII)
     try:
         return datetime(*map(int, fields.groups())) if fields else None  # type: ignore[arg-type]
@@ -146,5 +146,5 @@ def _degrees(value: object, reference: object, negative: str, limit: float) -> f
     degrees = sum(part / 60**power if part is not None else math.nan for power, part in enumerate(parts))
     if not 0 <= degrees <= limit:  # also false for nan
         return None
-    south_or_west = (_words(reference) or "").upper().startswith(negative)
+    south_or_west = (words(reference) or "").upper().startswith(negative)
     return round(-degrees if south_or_west else degrees, 7)

@@ -1,18 +1,20 @@
-"""Files, bytes and URLs become pictures and texts here, and every guard against bad input stands here.
+"""Files, bytes and URLs become pictures, texts and sounds here, and every guard against bad input stands here.
 
 Whatever a user can do wrong with a file (missing, a folder, empty, not a picture, cut short, a bomb) is a
-``MediaError`` that names the file and says why. Texts are cut into parts by ``mmsearch.documents``.
+``MediaError`` that names the file and says why. Texts are cut into parts by ``mmsearch.documents``, recordings by
+``mmsearch.sound``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import stat
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 from mmsearch import exif
 from mmsearch.documents import Document, TextPart, read_text
 from mmsearch.errors import MediaError
-from mmsearch.types import AttributeValue, Image, Modality
+from mmsearch.sound import SOUND_SUFFIXES, TRACK_SUFFIXES, Sound, read_sound
+from mmsearch.types import AttributeValue, AudioWindow, Image, Modality, Waveform
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -31,15 +34,21 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
+    "SOUND_SUFFIXES",
     "TEXT_SUFFIXES",
+    "TRACK_SUFFIXES",
     "Document",
+    "Sound",
     "TextPart",
     "fetch",
     "image_attributes",
     "load_image",
+    "load_sound",
     "modality_of",
+    "opened",
     "read_file",
     "read_image",
+    "read_sound",
     "read_text",
 ]
 
@@ -84,29 +93,37 @@ def modality_of(path: str | Path) -> Modality | None:
     ].lower()  # asked of every file on a disk: pathlib takes five times as long
     if suffix in IMAGE_SUFFIXES:
         return Modality.IMAGE
+    if suffix in SOUND_SUFFIXES or suffix in TRACK_SUFFIXES:
+        return Modality.AUDIO
     return Modality.TEXT if suffix in TEXT_SUFFIXES else None
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file, at most ``MAX_FILE_BYTES``. Raises ``MediaError``."""
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """A regular file to read bytes from. What is wrong with it, or turns out while it is read, is a ``MediaError``."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise MediaError(path, "is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(path, "is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise MediaError(
-                path,
-                f"has {status.st_size >> 20} MiB; at most {MAX_FILE_BYTES >> 20} are read",
-            )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
         raise MediaError(path, "no such file") from None
     except PermissionError:
         raise MediaError(path, "may not be read (permission denied)") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise MediaError(path, f"cannot be read ({error})") from None
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file, at most ``MAX_FILE_BYTES``. Raises ``MediaError``."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise MediaError(path, f"has {size >> 20} MiB; at most {MAX_FILE_BYTES >> 20} are read")
+        data = file.read()
     if not data:
         raise MediaError(path, "is empty (zero bytes)")
     return data
@@ -154,6 +171,33 @@ def read_image(
     except Exception as error:  # decoders of foreign bytes raise anything, from SyntaxError to struct.error
         reason = "is cut short" if "truncated" in str(error).lower() else f"is damaged ({error})"
         raise MediaError(name, f"the picture {reason}") from error
+
+
+def load_sound(
+    source: Path | str | bytes,
+    window: AudioWindow,
+    *,
+    name: object = None,
+    span: tuple[float, float] | None = None,
+) -> Iterator[Waveform]:
+    """The parts of a recording in a file, in bytes or behind an http(s) URL, silence left out; at least one. They are
+    decoded as they are asked for.
+
+    ``span`` (seconds) limits it to a stretch. Raises as ``read_sound`` does.
+    """
+    label = name if name is not None else "sound" if isinstance(source, bytes) else source
+    if isinstance(source, bytes) or (isinstance(source, str) and "://" in source):
+        import tempfile
+
+        # By name, because what decodes in C reads a file faster than through Python, and some formats look around.
+        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+            path = Path(folder, "sound")
+            path.write_bytes(source if isinstance(source, bytes) else fetch(source))
+            yield from read_sound(path, window, name=label, span=span).clips()
+        return
+    with opened(Path(source)):
+        pass
+    yield from read_sound(Path(source), window, name=label, span=span).clips()
 
 
 def fetch(url: str) -> bytes:

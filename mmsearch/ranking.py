@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import QueryError
-from mmsearch.types import Ids, Vector
+from mmsearch.types import Ids, Modality, Vector
 
 _H = TypeVar("_H", bound=Hashable)
+
+
+Scale: TypeAlias = tuple[float, float]
+"""(factor, offset): a cosine's score is factor * cosine + offset."""
 
 
 def compose(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
@@ -20,7 +24,7 @@ def compose(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     Raises ``QueryError`` if there is nothing to add up, a weight is not finite, or the terms cancel out.
     """
     if not vectors:
-        raise QueryError("the query is empty: give words, a picture or an item")
+        raise QueryError("the query is empty: give words, a picture, a sound or an item")
     if not np.isfinite(weights).all() or not any(weights):
         raise QueryError("the weights of a query must be finite numbers, not all zero")
     total = np.einsum("t,td->d", np.asarray(weights, np.float64), np.stack(vectors).astype(np.float64))
@@ -30,6 +34,34 @@ def compose(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
             "the terms of the query cancel out: nothing is left to search for; change the weights"
         )
     return np.ascontiguousarray(total / length, np.float32)
+
+
+def centred(
+    query: Vector,
+    asked: Mapping[Modality, float],
+    means: Mapping[Modality, Vector],
+    spreads: Mapping[Modality, Mapping[Modality, float]],
+) -> dict[Modality, Scale]:
+    """What makes scores of several modalities comparable.
+
+    Each modality lies in a cone of its own (Liang et al., "Mind the Gap", NeurIPS 2022): the cosine of a query (dim,)
+    with a text differs from that with a picture as such, and from text to text it also spreads wider. So from each
+    cosine goes the one with the modality's mean, and what is left counts in units of the modality's spread: what
+    ``spreads`` (query's modality -> items' modality) say that 1 of 100 unrelated items exceeds. ``asked`` are the
+    weights of the query's modalities (empty: unknown, all alike). Within a modality the order stays; the scores of
+    pictures (of the first modality, if pictures have no mean) stay too, and the others are brought to theirs.
+    """
+    weights = asked or dict.fromkeys(spreads, 1.0)
+    spread = {
+        modality: sum(weight * spreads[one][modality] for one, weight in weights.items())
+        for modality in means
+    }
+    reference = Modality.IMAGE if Modality.IMAGE in means else next(iter(means))
+    scales: dict[Modality, Scale] = {}
+    for modality, mean in means.items():
+        factor = spread[reference] / spread[modality]
+        scales[modality] = (factor, float(query @ means[reference] - factor * (query @ mean)))
+    return scales
 
 
 def best_parts(owners: Ids, scores: NDArray[np.float32], ids: Ids) -> NDArray[np.int64]:

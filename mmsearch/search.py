@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
-from mmsearch.ranking import best_parts, reciprocal_rank_fusion
+from mmsearch.encoders import Encoder
+from mmsearch.ranking import Scale, best_parts, centred, reciprocal_rank_fusion
 from mmsearch.snapshots import Snapshot
 from mmsearch.types import Hit, Ids, Modality, Query, Vector
 
@@ -55,8 +57,9 @@ class _Ranked:
 class Search:
     """One search on one snapshot.
 
-    ``vector`` (dim,) is the composed query; ``excluded`` are item ids that must not come back; ``levels`` say at which
-    score relevance begins, by modality (empty: unknown); ``mask`` says which item rows of ``columns`` pass the filter.
+    ``vector`` (dim,) is the composed query, ``asked`` the modalities of its terms (None: unknown); ``excluded`` are
+    item ids that must not come back; ``encoder`` is asked how modalities compare if there are several; ``mask`` says
+    which item rows of ``columns`` pass the filter.
     """
 
     catalog: Catalog
@@ -64,7 +67,8 @@ class Search:
     snapshot: Snapshot
     query: Query
     vector: Vector
-    levels: Mapping[Modality, float]
+    asked: Sequence[Modality | None]
+    encoder: Callable[[], Encoder]
     excluded: Collection[int]
     columns: Columns | None = None
     mask: NDArray[np.bool_] | None = None
@@ -77,6 +81,26 @@ class Search:
         if self.query.hybrid:
             return self._hydrated(self._fused(allowed))
         return self._hydrated(self._rank(self._nearest_of_all(allowed, self.query.k)))
+
+    @cached_property
+    def _scales(self) -> Mapping[Modality, Scale]:
+        """Of each modality what makes its cosines scores of a mixed list.
+
+        Text lies nearer to text than to any picture: as they are, every text would come before every photo. A model
+        without spreads says at least where relevance to a text begins in each modality.
+        """
+        encoder = self.encoder()
+        if encoder.spreads:
+            means = {modality: encoder.means[modality] for modality in encoder.spreads}
+            weights: dict[Modality, float] = {}
+            for modality, term in zip(self.asked, self.query.terms, strict=True):
+                if modality in means:
+                    weights[modality] = weights.get(modality, 0.0) + abs(term.weight)
+            return centred(self.vector, weights, means, encoder.spreads)
+        levels = encoder.levels
+        if Modality.IMAGE not in levels or set(self.asked) != {Modality.TEXT}:
+            return {}
+        return {modality: (1.0, levels[Modality.IMAGE] - level) for modality, level in levels.items()}
 
     def _allowed(self, modality: Modality) -> Ids | None:
         if self.mask is None or self.columns is None:
@@ -116,15 +140,12 @@ class Search:
         return scored, float(best[min(depth, len(best)) - 1]) if len(best) else np.inf
 
     def _scored(self, part_ids: Ids, modality: Modality, mixed: bool) -> _Scored:
-        """The parts with their cosines; those that another process has just removed are left out.
-
-        In a mixed list the scores of a modality are moved so that relevance begins where it does for pictures. Text
-        lies nearer to text than to any picture: unmoved, every text would come before every photo.
-        """
+        """The parts with their scores; those that another process has just removed are left out."""
         found = self.catalog.candidates(part_ids)
         scores = found.vectors.astype(np.float32).reshape(-1, len(self.vector)) @ self.vector
-        if mixed and modality in self.levels and Modality.IMAGE in self.levels:
-            scores += np.float32(self.levels[Modality.IMAGE] - self.levels[modality])
+        if mixed and modality in self._scales:
+            factor, offset = self._scales[modality]
+            scores = scores * np.float32(factor) + np.float32(offset)
         return _Scored(found.ids, found.owners, found.hashes, scores)
 
     def _rank(self, lists: Sequence[_Scored]) -> _Ranked:

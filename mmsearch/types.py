@@ -27,6 +27,9 @@ Ids: TypeAlias = NDArray[np.int64]
 Image: TypeAlias = "PIL.Image.Image"
 """An RGB picture, orientation applied."""
 
+Waveform: TypeAlias = NDArray[np.float32]
+"""(samples,) of a mono recording at an encoder's sample rate, nominally within -1 to 1."""
+
 AttributeValue: TypeAlias = str | float | int | bool | datetime | Sequence[str]
 """A naive ``datetime`` is read as UTC; a sequence of strings is a list of tags."""
 
@@ -53,17 +56,29 @@ class Space:
     dim: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class AudioWindow:
+    """What an encoder hears at once: ``seconds`` of sound at ``sample_rate`` (Hz); a longer recording is cut into
+    parts of that length, one every ``hop_seconds``.
+    """
+
+    sample_rate: int = 16_000
+    seconds: float = 10.0
+    hop_seconds: float = 5.0
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NewPart:
     """One piece of an item to be embedded: give its ``content`` or its ready ``vector``.
 
-    ``content`` is a text, a picture, or the path of a picture file. ``start`` and ``end`` are character offsets
-    of a text part (seconds of a sound part), ``page`` counts from 1. ``text`` is what a text part says; it is
-    kept for snippets and full-text search and is taken from ``content`` when that is a string.
+    ``content`` is a text, a picture, the path of a picture file, mono samples at the encoder's rate, or the path of a
+    sound file, of which only what lies between ``start`` and ``end`` counts if they are given. ``start`` and ``end``
+    are seconds in an item of modality audio, else character offsets; ``page`` counts from 1. ``text`` is what a text
+    part says; it is kept for snippets and full-text search and is taken from ``content`` when that is a string.
     """
 
     modality: Modality
-    content: str | Path | Image | None = None
+    content: str | Path | Image | Waveform | None = None
     vector: Vector | None = None
     start: float | None = None
     end: float | None = None
@@ -141,13 +156,15 @@ class Hit:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One weighted term of a query: exactly one of ``text``, ``image``, ``item`` (an id) or ``vector``.
+    """One weighted term of a query: exactly one of ``text``, ``image``, ``audio``, ``item`` (an id) or ``vector``.
 
-    A negative ``weight`` steers away from the term.
+    ``audio`` is the path or URL of a recording, its bytes, or mono samples at the encoder's rate. A long recording
+    stands for the mean of its parts, silence left out. A negative ``weight`` steers away from the term.
     """
 
     text: str | None = None
     image: Path | str | Image | None = None
+    audio: Path | str | bytes | Waveform | None = None
     item: int | None = None
     vector: Vector | None = None
     weight: float = 1.0
@@ -160,9 +177,11 @@ class Query:
     ``where`` is a filter expression over attributes (see ``mmsearch.filters``), ``path`` a glob over item keys,
     ``modality`` limits the parts that may match, ``min_score`` drops hits below that score.
 
-    Scores are cosines of the best part. In a list of several modalities those of texts are moved by the encoder's
-    ``levels`` so that relevance begins at the same score in each. ``hybrid`` fuses in the full-text matches of the text
-    terms by reciprocal rank; scores are then sums of 1 / (60 + rank), and ``min_score`` still means the cosine.
+    Scores are cosines of the best part. In a list of several modalities those of pictures are, and those of texts and
+    sounds are moved and stretched until they compare: by the encoder's ``means`` and ``spreads``
+    (``mmsearch.ranking.centred``), or, for a model without, moved by its ``levels`` if all terms are texts.
+    ``hybrid`` fuses in the full-text matches of the text terms by reciprocal rank; scores are then sums of
+    1 / (60 + rank), and ``min_score`` still means the score without it.
     """
 
     terms: Sequence[Term]

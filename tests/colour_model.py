@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto as T
 from onnx import helper
 from tokenizers import Tokenizer
@@ -15,16 +17,24 @@ from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 
-from tests.toy import COLOURS
+from tests.toy import COLOURS, RATE, TONES, tone
 
 SIZE = 8
 LEVELS = {"image": 0.9, "text": 0.9}
 
 
-def save_colour_model(folder: Path, *, space: str = "colours-1") -> Path:
+def save_colour_model(
+    folder: Path,
+    *,
+    space: str = "colours-1",
+    audio: bool = True,
+    means: Mapping[str, Sequence[float]] | None = None,
+    spreads: Mapping[str, Mapping[str, float]] | None = None,
+) -> Path:
     """A model folder: a picture is (r, g, b, 0.25) of its mean colour, a text the sum of those of its colour words.
 
-    A text without a colour word is (0, 0, 0, 1), the direction of black.
+    A text without a colour word is (0, 0, 0, 1), the direction of black. A sound is the shares of the three tones in
+    it. ``audio`` false leaves that tower out; ``means`` and ``spreads`` are stored as those of the modalities.
     """
     folder.mkdir(parents=True, exist_ok=True)
     matrix = np.eye(3, 4, dtype=np.float32) / 255
@@ -58,6 +68,8 @@ def save_colour_model(folder: Path, *, space: str = "colours-1") -> Path:
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
+    if audio:
+        _save_audio(folder / "audio.onnx", bias)
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 255
     vector = np.array([[1, 0, 0, 0.25]], np.float32) / np.sqrt(np.float32(1.0625))
@@ -67,12 +79,49 @@ def save_colour_model(folder: Path, *, space: str = "colours-1") -> Path:
         image_vectors=vector,
         texts=np.array(["red"]),
         text_vectors=vector,
+        sounds=tone("red")[np.newaxis],
+        sound_vectors=vector,
     )
-    (folder / "model.json").write_text(json.dumps(_manifest(folder, space), indent=1))
+    if means is not None:
+        np.savez(
+            folder / "means.npz",
+            allow_pickle=False,
+            **{name: np.array(mean, np.float32) for name, mean in means.items()},
+        )
+    manifest = _manifest(folder, space, audio=audio, means=means is not None, spreads=spreads)
+    (folder / "model.json").write_text(json.dumps(manifest, indent=1))
     return folder
 
 
-def _manifest(folder: Path, space: str) -> dict[str, object]:
+def _save_audio(path: Path, bias: NDArray[np.float32]) -> None:
+    """The power of each tone, from a bank of sines and cosines of 5 ms, over the sum of the powers."""
+    times = np.arange(RATE // 200) / RATE
+    waves = [wave(2 * np.pi * hertz * times) for wave in (np.sin, np.cos) for hertz in TONES.values()]
+    _save(
+        path,
+        [
+            helper.make_node("Unsqueeze", ["samples", "channel"], ["mono"]),
+            helper.make_node("Conv", ["mono", "bank"], ["filtered"], strides=[len(times)]),
+            helper.make_node("Mul", ["filtered", "filtered"], ["power"]),
+            helper.make_node("ReduceMean", ["power"], ["six"], axes=[2], keepdims=0),
+            helper.make_node("MatMul", ["six", "pairs"], ["three"]),
+            helper.make_node("ReduceSum", ["three", "channel"], ["whole"], keepdims=1),
+            helper.make_node("Div", ["three", "whole"], ["shares"]),
+            helper.make_node("MatMul", ["shares", "matrix"], ["rgb"]),
+            helper.make_node("Add", ["rgb", "bias"], ["vectors"]),
+        ],
+        [helper.make_tensor_value_info("samples", T.FLOAT, ["n", "s"])],
+        {
+            "channel": np.array([1]),
+            "bank": np.array(waves, np.float32)[:, np.newaxis],
+            "pairs": np.tile(np.eye(3, dtype=np.float32), (2, 1)),
+            "matrix": np.eye(3, 4, dtype=np.float32),
+            "bias": bias,
+        },
+    )
+
+
+def _manifest(folder: Path, space: str, *, audio: bool, means: bool, spreads: object) -> dict[str, object]:
     rules = {
         "size": [SIZE, SIZE],
         "resize": "squash",
@@ -95,7 +144,26 @@ def _manifest(folder: Path, space: str) -> dict[str, object]:
         "context": 64,
         "pad_to": None,
     }
+    text |= {"dtype": "int64", "inputs": inputs, "output": "vectors"}
+    towers: dict[str, object] = {"image": image, "text": text}
     files = ["image.onnx", "text.onnx", "tokenizer.json", "canonical.npz"]
+    scores: dict[str, object] = {name: {"nothing_below": level} for name, level in LEVELS.items()}
+    if audio:
+        window = {"sample_rate": RATE, "seconds": 2.0, "hop_seconds": 1.0, "min_seconds": 0.1}
+        towers["audio"] = {
+            "file": "audio.onnx",
+            "precision": "fp32",
+            "input": "samples",
+            "output": "vectors",
+            "batch": 1,
+            **window,
+        }
+        files.append("audio.onnx")
+    if means:
+        scores["means"] = "means.npz"
+        files.append("means.npz")
+    if spreads is not None:
+        scores["spreads"] = spreads
     return {
         "format": 1,
         "name": "colours",
@@ -103,8 +171,8 @@ def _manifest(folder: Path, space: str) -> dict[str, object]:
         "description": "colours and their names",
         "licence": "CC0-1.0",
         "space": {"id": space, "dim": 4, "metric": "cosine"},
-        "towers": {"image": image, "text": text | {"dtype": "int64", "inputs": inputs, "output": "vectors"}},
-        "scores": {name: {"nothing_below": level} for name, level in LEVELS.items()},
+        "towers": towers,
+        "scores": scores,
         "canonical": "canonical.npz",
         "files": {
             name: {

@@ -1,4 +1,6 @@
-"""A toy encoder: colour words and pictures of those colours share a 4-d space, so every expected score is plain."""
+"""A toy encoder: colour words, pictures of those colours and tones that stand for them share a 4-d space, so every
+expected score is plain.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmsearch.types import Image, Modality, Space, Vectors
+from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -17,6 +20,20 @@ COLOURS = {
     "black": (0, 0, 0),
 }
 
+TONES = {"red": 200, "green": 1000, "blue": 3000}
+"""Hz. Each is a whole number of cycles in 5 ms, so that the tones do not leak into each other."""
+
+RATE = 16_000
+
+
+def tone(
+    *colours: str, seconds: float = 1.0, rate: int = RATE, amplitude: float = 0.5
+) -> NDArray[np.float32]:
+    """The sound of some colours: their tones one upon the other; no colour is silence."""
+    times = np.arange(round(seconds * rate)) / rate
+    waves = [np.sin(2 * np.pi * TONES[colour] * times) for colour in colours]
+    return np.asarray(amplitude * np.sum([np.zeros_like(times), *waves], axis=0), np.float32)
+
 
 def normalise(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
@@ -25,17 +42,22 @@ def normalise(vectors: Vectors) -> Vectors:
 class ToyEncoder:
     """(r, g, b, 1) / norm of a picture's mean colour; the sum of the colour words of a text.
 
-    A text without a colour word lands on a direction of its own made from its hash, so that texts differ.
+    A text without a colour word lands on a direction of its own made from its hash, so that texts differ. A sound is
+    the shares of the three tones in it.
     """
 
     def __init__(self, space: str = "toy", dim: int = 4) -> None:
         self.space = Space(space, dim)
-        self.modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+        self.modalities = frozenset(Modality)
         self.levels: dict[Modality, float] = {}
+        self.means: dict[Modality, Vector] = {}
+        self.spreads: dict[Modality, dict[Modality, float]] = {}
+        self.audio_window = AudioWindow(RATE, seconds=2.0, hop_seconds=1.0)
         self.image_size = 8
         self.batch_size = 4
         self.encoded_images = 0
         self.encoded_texts = 0
+        self.encoded_sounds = 0
 
     def prepare_image(self, image: Image) -> Image:
         return image if image.size == (8, 8) else image.resize((8, 8))
@@ -58,6 +80,15 @@ class ToyEncoder:
                 rows.append(
                     np.frombuffer(hashlib.blake2b(text.encode(), digest_size=3).digest(), np.uint8) / 255
                 )
+        return self._embed(np.array(rows, np.float32).reshape(-1, 3))
+
+    def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
+        self.encoded_sounds += len(clips)
+        rows = []
+        for clip in clips:
+            times = np.arange(len(clip)) / RATE
+            shares = [np.abs(clip @ np.exp(2j * np.pi * hertz * times)) ** 2 for hertz in TONES.values()]
+            rows.append(np.array(shares) / max(sum(shares), 1e-9))
         return self._embed(np.array(rows, np.float32).reshape(-1, 3))
 
     def _embed(self, colours: Vectors) -> Vectors:

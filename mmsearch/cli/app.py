@@ -48,7 +48,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Search your photos and texts by words or by picture.
+    """Search your photos, texts and sounds by words, by picture or by sound.
 
     Index a folder once with `mmsearch index FOLDER`, then ask: `mmsearch search "a dog on grass"`.
     """

@@ -61,7 +61,8 @@ def show(
 ) -> None:
     """Show everything known about items: file facts, attributes, parts and their texts."""
     from mmsearch.cli.hits import item_record, part_record
-    from mmsearch.cli.text import json_line, safe, say, size, write_bytes
+    from mmsearch.cli.text import json_line, safe, say, size, time_span, write_bytes
+    from mmsearch.types import Modality
 
     with open_engine(home, collection) as engine:
         items = engine.get(ids)
@@ -83,9 +84,9 @@ def show(
         for part in item.parts:
             where = [f"part {part.id}", str(part.modality)]
             where += [f"p. {part.page}"] if part.page is not None else []
-            where += (
-                [f"{part.start:g} to {part.end:g}"] if part.start is not None and part.end is not None else []
-            )
+            if part.start is not None and part.end is not None:
+                heard = item.modality is Modality.AUDIO
+                where += [time_span(part.start, part.end) if heard else f"{part.start:g} to {part.end:g}"]
             say(", ".join(where))
             if part.text:
                 say(f"    {safe(' '.join(part.text.split()))}")

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.cli.text import json_line, near, safe, say, snippet, write_bytes
+from mmsearch.cli.text import json_line, near, safe, say, snippet, time_span, write_bytes
+from mmsearch.types import Modality
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -92,6 +93,8 @@ def place(hit: Hit) -> list[str]:
     found = []
     if hit.part.page is not None:
         found.append(f"p. {hit.part.page}")
+    if hit.item.modality is Modality.AUDIO and hit.part.start is not None and hit.part.end is not None:
+        found.append(time_span(hit.part.start, hit.part.end))
     if hit.item.title and not hit.item.is_file:
         found.append(safe(hit.item.title))
     if hit.copies:

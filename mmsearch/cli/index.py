@@ -52,7 +52,7 @@ def index(
     home: Home = None,
     device: OnDevice = None,
 ) -> None:
-    """Index pictures and texts, and bring what was indexed before up to date.
+    """Index pictures, texts and sounds, and bring what was indexed before up to date.
 
     Files that cannot be read are skipped, with the reason in the report; the exit code is 3 only if nothing at all
     could be indexed. Stop it at any time: what is committed stays, and the next run goes on from there.
@@ -134,7 +134,7 @@ def _summary(report: Report, held: int) -> None:
     rate = f", {encoded / report.total:.0f} files/s" if encoded and report.total > 0 else ""
     say(f"{said}{copies} in {duration(report.total)}{rate}. The collection holds {many(held, 'item')}.")
     if not held and not report.skipped:
-        say("There are no pictures or texts there.")
+        say("There are no pictures, texts or sounds there.")
 
 
 @contextmanager

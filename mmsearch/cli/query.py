@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,9 +29,14 @@ def weighted(text: str) -> tuple[float, str]:
     return weight, words.strip()
 
 
+def _file(name: str) -> Path | str:
+    return name if name.startswith(("http://", "https://")) else Path(name).expanduser()
+
+
 def build_query(
     words: Sequence[str],
     images: Sequence[str] = (),
+    sounds: Sequence[str] = (),
     likes: Sequence[int] = (),
     added: Sequence[str] = (),
     subtracted: Sequence[str] = (),
@@ -42,16 +48,20 @@ def build_query(
     hybrid: bool = False,
     min_score: float | None = None,
 ) -> Query:
-    """The query of one command line.
+    """The query of one command line. The sound ``-`` is read from standard input.
 
     Raises ``QueryError`` if there is nothing to search for.
     """
+    if sounds.count("-") > 1:
+        raise QueryError("--audio - reads standard input, which can be read only once")
 
     def terms() -> Iterator[Term]:
         if text := " ".join(words).strip():
             yield Term(text=text)
         for image in images:
-            yield Term(image=image if image.startswith(("http://", "https://")) else Path(image).expanduser())
+            yield Term(image=_file(image))
+        for sound in sounds:
+            yield Term(audio=sys.stdin.buffer.read() if sound == "-" else _file(sound))
         for item in likes:
             yield Term(item=item)
         for text in added:
@@ -64,9 +74,10 @@ def build_query(
     found = list(terms())
     if not any(term.weight > 0 for term in found):
         raise QueryError(
-            "the query is empty: give words, --image PATH, --like ID or --add TEXT"
+            "the query is empty: give words, --image PATH, --audio FILE, --like ID or --add TEXT"
             if not found
-            else "a query needs something to look for beside --subtract: give words, --image, --like or --add"
+            else "a query needs something to look for beside --subtract: give words, --image, --audio, --like or "
+            "--add"
         )
     return Query(
         terms=found,

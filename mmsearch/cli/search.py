@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmsearch.engine import Engine
     from mmsearch.types import Hit, Query
 
-Media = Literal["image", "text"]
+Media = Literal["image", "text", "audio"]
 
 
 def search(
@@ -26,6 +26,14 @@ def search(
     image: Annotated[
         list[str] | None,
         typer.Option("--image", metavar="PATH|URL", help="Look for what resembles this picture. Repeatable."),
+    ] = None,
+    audio: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--audio",
+            metavar="FILE|URL|-",
+            help="Look for what resembles this sound; - reads it from standard input. Repeatable.",
+        ),
     ] = None,
     like: Annotated[
         list[int] | None,
@@ -49,7 +57,10 @@ def search(
     modality: Annotated[
         Media | None,
         typer.Option(
-            "--modality", metavar="image|text", help="Find only pictures, or only texts.", show_default=False
+            "--modality",
+            metavar="image|text|audio",
+            help="Find only pictures, only texts, or only sounds.",
+            show_default=False,
         ),
     ] = None,
     path: Annotated[
@@ -87,7 +98,7 @@ def search(
     model: OtherModel = None,
     device: OnDevice = None,
 ) -> None:
-    """Search by words, by picture, by example, or by a mixture of them.
+    """Search by words, by picture, by sound, by example, or by a mixture of them.
 
     Terms add up to one query: `mmsearch search beach --add 2:sunset --subtract people`. A number and a colon before
     the text of --add or --subtract is its weight (1 if there is none; the other terms have 1).
@@ -105,6 +116,7 @@ def search(
     query = build_query(
         words or (),
         image or (),
+        audio or (),
         like or (),
         add or (),
         subtract or (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -99,6 +100,18 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def time_span(start: float, end: float) -> str:
+    """A stretch of a recording from second to second: ``0:05-0:15``, ``1:02:03-1:02:13``. It is never left empty."""
+    first = int(start)
+    return f"{_clock(first)}-{_clock(max(math.ceil(end), first + 1))}"
+
+
+def _clock(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def many(count: int, what: str) -> str:

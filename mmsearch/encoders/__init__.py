@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmsearch.errors import ModelError
-from mmsearch.types import Image, Modality, Space, Vectors
+from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 __all__ = ["BUILT_IN_MODELS", "Encoder", "load_encoder"]
 
@@ -29,6 +29,10 @@ class Encoder(Protocol):
         """Shorter side in pixels that a decoded picture needs at least (a hint for scaled decoding)."""
 
     @property
+    def audio_window(self) -> AudioWindow:
+        """The rate of the samples it takes, and how a longer recording is cut."""
+
+    @property
     def batch_size(self) -> int:
         """Number of pictures or texts per call that is fastest."""
 
@@ -36,12 +40,26 @@ class Encoder(Protocol):
     def levels(self) -> Mapping[Modality, float]:
         """Cosine to a text query below which items of a modality are probably unrelated to it; may be empty."""
 
+    @property
+    def means(self) -> Mapping[Modality, Vector]:
+        """Mean vector (dim,) of the items of a modality, of a length below 1: what a mixed list is centred by. May be
+        empty.
+        """
+
+    @property
+    def spreads(self) -> Mapping[Modality, Mapping[Modality, float]]:
+        """Query's modality -> items' modality -> by how much the cosine of 1 of 100 unrelated items exceeds that with
+        their mean. May be empty; else it has every pair of the modalities that have a mean.
+        """
+
     def prepare_image(self, image: Image) -> Image:
         """Resize to the tower's input size by its own rule; idempotent. Called on the decode threads."""
 
     def encode_images(self, images: Sequence[Image]) -> Vectors: ...
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors: ...
+
+    def encode_audio(self, clips: Sequence[Waveform]) -> Vectors: ...
 
 
 def load_encoder(model: str | Path, *, threads: int | None = None) -> Encoder:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError
-from mmsearch.types import Image, Modality, Space
+from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Waveform
 
-__all__ = ["ImageTower", "Manifest", "TextTower"]
+__all__ = ["AudioTower", "ImageTower", "Manifest", "TextTower"]
 
 FORMAT = 1
 
@@ -118,6 +118,24 @@ class TextTower:
         return {name: arrays[kind] for name, kind in self.inputs.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class AudioTower:
+    """``towers.audio`` of a model.json. The graph takes mono samples (n, s) float32 at ``window.sample_rate``, s of
+    any size from ``shortest`` on; what makes them frequencies is part of the graph.
+    """
+
+    file: Path
+    input: str
+    output: str
+    batch: int
+    window: AudioWindow
+    shortest: int
+
+    def prepare(self, clip: Waveform) -> Waveform:
+        """The clip, one that is too short repeated until it is long enough."""
+        return clip if len(clip) >= self.shortest else np.resize(clip, self.shortest)
+
+
 class Manifest:
     """The fields of a ``model.json``, checked as they are asked for. Each method raises ``ModelError`` that names
     the file and the field.
@@ -194,6 +212,53 @@ class Manifest:
             inputs={name: inputs._choice(name, Feed) for name in inputs._fields},
         )
 
+    def audio_tower(self) -> AudioTower | None:
+        if (tower := self._section("towers")._optional_section("audio")) is None:
+            return None
+        rate = tower._integer("sample_rate", 16_000)
+        seconds = tower._seconds("seconds", 10.0)
+        return AudioTower(
+            file=tower._file("file"),
+            input=tower._value("input", str),
+            output=tower._value("output", str),
+            batch=tower._integer("batch", 1),
+            window=AudioWindow(rate, seconds, tower._seconds("hop_seconds", seconds / 2)),
+            shortest=max(1, round(rate * tower._seconds("min_seconds", 1.0))),
+        )
+
+    def means(self) -> dict[Modality, Vector]:
+        """``scores.means``: modality -> the mean of its vectors, from the archive of that name; empty if there is none.
+
+        Reads the archive, so it is asked for only where it is needed.
+        """
+        scores = self._optional_section("scores")
+        if scores is None or "means" not in scores._fields:
+            return {}
+        path, dim = scores._file("means"), self.space().dim
+        try:
+            with np.load(path) as arrays:
+                means = {modality: arrays[modality] for modality in Modality if modality in arrays}
+        except Exception as error:  # numpy and zipfile raise anything for a damaged archive
+            raise ModelError(f"{path}: cannot be read ({error}). Copy the model folder again.") from error
+        for modality, mean in means.items():
+            if mean.shape != (dim,) or not np.isfinite(mean).all() or np.linalg.norm(mean) >= 1:
+                raise ModelError(
+                    f"{path}: the mean of modality {modality} is not {dim} finite numbers of a length below 1. "
+                    "Copy the model folder again."
+                )
+        return {modality: mean.astype(np.float32) for modality, mean in means.items()}
+
+    def spreads(self) -> dict[Modality, dict[Modality, float]]:
+        """``scores.spreads``: query's modality -> items' modality -> by how much the cosine of 1 of 100 unrelated items
+        exceeds that of their mean; empty if there are none. What has a spread has one for every pair.
+        """
+        scores = self._optional_section("scores")
+        rows = scores._optional_section("spreads") if scores else None
+        if rows is None:
+            return {}
+        known = [modality for modality in Modality if modality in rows._fields]
+        return {asked: {found: rows._section(asked)._positive(found) for found in known} for asked in known}
+
     def levels(self) -> dict[Modality, float]:
         """``scores``: modality -> the cosine to a text query below which items are probably unrelated to it."""
         scores = self._optional_section("scores")
@@ -237,6 +302,18 @@ class Manifest:
         if isinstance(value, bool) or value < 1:
             raise self._error(name, f"is {value!r}, not a whole number above 0")
         return value
+
+    def _positive(self, name: str) -> float:
+        value = self._value(name, float)
+        if not 0 < value <= 2:
+            raise self._error(name, f"is {value!r}, not a number above 0 and up to 2")
+        return value
+
+    def _seconds(self, name: str, default: float) -> float:
+        value = self._fields.get(name, default)
+        if type(value) not in (int, float) or not 0 < value <= 3600:  # type: ignore[operator]
+            raise self._error(name, f"is {value!r}, not a number of seconds above 0 and up to 3600")
+        return float(value)  # type: ignore[arg-type]
 
     def _choice(self, name: str, literal: Any) -> Any:
         """One of the words of a ``Literal``."""

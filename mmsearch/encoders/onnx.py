@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.encoders.manifest import ImageTower, Manifest, TextTower
+from mmsearch.encoders.manifest import AudioTower, ImageTower, Manifest, TextTower
 from mmsearch.errors import ModelError
-from mmsearch.types import Image, Modality, Vectors
+from mmsearch.types import AudioWindow, Image, Modality, Vector, Vectors, Waveform
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -43,21 +44,33 @@ class OnnxEncoder:
         self.folder = folder
         self.space = manifest.space()
         self.levels = manifest.levels()
+        self.spreads = manifest.spreads()
         self._image = manifest.image_tower()
         self._text = manifest.text_tower()
+        self._audio = manifest.audio_tower()
+        self._manifest = manifest
         self._threads = threads or _usable_cores()
-        self._locks = {modality: threading.Lock() for modality in (Modality.IMAGE, Modality.TEXT)}
+        self._locks = {modality: threading.Lock() for modality in Modality}
         self._sessions: dict[Modality, InferenceSession] = {}
         self._tokenizer: tuple[Tokenizer, int] | None = None
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        towers = {Modality.IMAGE: self._image, Modality.TEXT: self._text}
+        towers = {Modality.IMAGE: self._image, Modality.TEXT: self._text, Modality.AUDIO: self._audio}
         return frozenset(modality for modality, tower in towers.items() if tower)
 
     @property
     def image_size(self) -> int:
         return max(self._image.size) if self._image else 1
+
+    @property
+    def audio_window(self) -> AudioWindow:
+        return self._audio.window if self._audio else AudioWindow()
+
+    @cached_property
+    def means(self) -> Mapping[Modality, Vector]:
+        """Read when it is first asked for. Raises ``ModelError``."""
+        return self._manifest.means()
 
     @property
     def batch_size(self) -> int:
@@ -69,6 +82,8 @@ class OnnxEncoder:
         """Load a tower now instead of at its first use. Raises ``ModelError``."""
         if modality == Modality.IMAGE:
             self._image_session()
+        elif modality == Modality.AUDIO:
+            self._audio_session()
         else:
             self._text_session()
 
@@ -80,11 +95,11 @@ class OnnxEncoder:
         tower, session = self._image_session()
         vectors = np.empty((len(images), self.space.dim), np.float32)
 
-        def encode(start: int) -> None:
-            rows = slice(start, start + tower.batch)
-            vectors[rows] = self._run(session, tower, {tower.input: tower.pixels(images[rows])})
+        def encode(rows: Sequence[int]) -> None:
+            pixels = tower.pixels([images[row] for row in rows])
+            vectors[rows] = self._run(session, tower, {tower.input: pixels})
 
-        self._side_by_side(encode, range(0, len(images), tower.batch))
+        self._side_by_side(encode, _batches(range(len(images)), tower.batch))
         return _unit(vectors)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -95,31 +110,52 @@ class OnnxEncoder:
         vectors = np.empty((len(texts), self.space.dim), np.float32)
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
 
-        def encode(start: int) -> None:
-            rows = by_length[start : start + tower.batch]
+        def encode(rows: Sequence[int]) -> None:
             vectors[rows] = self._run(session, tower, tower.feeds([ids[row] for row in rows], pad_id))
 
-        self._side_by_side(encode, range(0, len(ids), tower.batch))
+        self._side_by_side(encode, _batches(by_length, tower.batch))
         return _unit(vectors)
 
-    @functools.cached_property
+    def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
+        """(n, dim) vectors of n clips of samples at the rate of ``audio_window``. Raises ``ModelError``."""
+        tower, session = self._audio_session()
+        prepared = [tower.prepare(clip) for clip in clips]
+        vectors = np.empty((len(prepared), self.space.dim), np.float32)
+
+        def encode(rows: Sequence[int]) -> None:
+            samples = np.stack([prepared[row] for row in rows]).astype(np.float32, copy=False)
+            vectors[rows] = self._run(session, tower, {tower.input: samples})
+
+        by_length = sorted(range(len(prepared)), key=lambda row: len(prepared[row]))
+        batches = []
+        for _, alike in groupby(by_length, key=lambda row: len(prepared[row])):  # one run takes one length
+            batches += _batches(list(alike), tower.batch)
+        self._side_by_side(encode, batches)
+        return _unit(vectors)
+
+    @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor  # a query never needs it
 
         return ThreadPoolExecutor(self._threads, "encode")
 
-    def _side_by_side(self, encode: Callable[[int], None], starts: Sequence[int]) -> None:
+    def _side_by_side(
+        self, encode: Callable[[Sequence[int]], None], batches: Sequence[Sequence[int]]
+    ) -> None:
         """Runs on one core each, as many as there are cores: a quarter to a third faster than one run on all of them,
         whose threads wait for each other at every node of the graph.
         """
-        if len(starts) > 1 and self._threads > 1:
-            list(self._pool.map(encode, starts))
+        if len(batches) > 1 and self._threads > 1:
+            list(self._pool.map(encode, batches))
         else:
-            for start in starts:
-                encode(start)
+            for rows in batches:
+                encode(rows)
 
     def _run(
-        self, session: InferenceSession, tower: ImageTower | TextTower, feeds: dict[str, NDArray[Any]]
+        self,
+        session: InferenceSession,
+        tower: ImageTower | TextTower | AudioTower,
+        feeds: dict[str, NDArray[Any]],
     ) -> Vectors:
         try:
             (vectors,) = session.run([tower.output], feeds)
@@ -146,6 +182,16 @@ class OnnxEncoder:
             session = self._sessions.get(Modality.IMAGE)
             if session is None:
                 session = self._sessions[Modality.IMAGE] = _load(tower, [tower.input])
+        return tower, session
+
+    def _audio_session(self) -> tuple[AudioTower, InferenceSession]:
+        tower = self._audio
+        if tower is None:
+            raise ModelError(f"{self.folder}: this model has no audio tower. Use one that has, such as mini.")
+        with self._locks[Modality.AUDIO]:
+            session = self._sessions.get(Modality.AUDIO)
+            if session is None:
+                session = self._sessions[Modality.AUDIO] = _load(tower, [tower.input])
         return tower, session
 
     def _text_session(self) -> tuple[TextTower, InferenceSession, Tokenizer, int]:
@@ -189,6 +235,10 @@ def verify(folder: Path, *, threads: int | None = None) -> list[str]:
             if Modality.TEXT in encoder.modalities:
                 texts = [str(text) for text in arrays["texts"]]
                 problems += _compare("text", encoder.encode_texts(texts), arrays["text_vectors"])
+            if Modality.AUDIO in encoder.modalities:
+                clips = list(arrays["sounds"])
+                problems += _compare("audio", encoder.encode_audio(clips), arrays["sound_vectors"])
+        manifest.means()
     except ModelError as error:
         problems.append(str(error))
     except Exception as error:  # numpy and zipfile raise anything for a damaged archive
@@ -218,7 +268,11 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load(tower: ImageTower | TextTower, inputs: list[str]) -> InferenceSession:
+def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _load(tower: ImageTower | TextTower | AudioTower, inputs: list[str]) -> InferenceSession:
     import onnxruntime
 
     if not tower.file.is_file():

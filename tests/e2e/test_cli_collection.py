@@ -80,7 +80,7 @@ def test_only_when_nothing_could_be_indexed_is_skipping_a_failure(
     (tmp_path / "empty").mkdir()
     ran = cli("index", tmp_path / "empty", "--collection", "other", "--model", model)
     assert ran.code == 0
-    assert "no pictures or texts" in ran.out
+    assert "no pictures, texts or sounds" in ran.out
 
 
 def test_changes_renames_and_removals_are_followed(cli: Cli, model: Path, tmp_path: Path) -> None:

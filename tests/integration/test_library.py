@@ -207,8 +207,8 @@ BAD_ITEMS: list[tuple[NewItem, str]] = [
         "bad.*string",
     ),
     (
-        NewItem(key="bad", modality=Modality.AUDIO, parts=[NewPart(modality=Modality.AUDIO, content="x")]),
-        "audio",
+        NewItem(key="bad", modality=Modality.AUDIO, parts=[NewPart(modality=Modality.AUDIO, content=" ")]),
+        "neither content",
     ),
     *(
         (NewItem(key="bad", modality=IMAGE, parts=[NewPart(modality=IMAGE, vector=vector)]), "bad.*4 finite")
@@ -407,4 +407,5 @@ def test_a_search_imports_neither_torch_nor_what_only_writing_needs(tmp_path: Pa
     assert keys == ["red"]
     heavy = {"torch", "transformers", "onnx", "pyarrow", "alembic", "sqlalchemy", "pypdf", "typer", "rich"}
     assert not heavy & set(after)
+    assert not {"soundfile", "soxr", "av"} & set(after)
     assert not {"numpy", "faiss", "PIL", "onnxruntime"} & set(before)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from mmsearch.cli.hits import shorten
 from mmsearch.cli.query import build_query, weighted
-from mmsearch.cli.text import duration, last, near, safe, size, snippet
+from mmsearch.cli.text import duration, last, near, safe, size, snippet, time_span
 from mmsearch.errors import QueryError
 from mmsearch.types import Modality, Term
 
@@ -44,6 +44,7 @@ def test_arguments_become_terms_in_their_order() -> None:
     query = build_query(
         ["a", "dog"],
         ["x.jpg", "https://example.org/y.jpg"],
+        ["z.wav", "https://example.org/z.mp3"],
         [7],
         ["2:beach"],
         ["people"],
@@ -58,6 +59,8 @@ def test_arguments_become_terms_in_their_order() -> None:
         Term(text="a dog"),
         Term(image=Path("x.jpg")),
         Term(image="https://example.org/y.jpg"),
+        Term(audio=Path("z.wav")),
+        Term(audio="https://example.org/z.mp3"),
         Term(item=7),
         Term(text="beach", weight=2.0),
         Term(text="people", weight=-1.0),
@@ -129,3 +132,18 @@ def test_amounts_are_readable() -> None:
     ]
     assert [duration(1.25), duration(75), duration(3700)] == ["1.2 s", "1 min 15 s", "1 h 1 min"]
     assert last("/a/long/path.jpg", 9) == "…path.jpg"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (0, 10, "0:00-0:10"),
+        (5, 15, "0:05-0:15"),
+        (4.98, 5.02, "0:04-0:06"),
+        (59.9, 60, "0:59-1:00"),
+        (3, 3, "0:03-0:04"),
+        (3723.4, 3733.4, "1:02:03-1:02:14"),
+    ],
+)
+def test_a_time_span_holds_the_whole_stretch(start: float, end: float, said: str) -> None:
+    assert time_span(start, end) == said

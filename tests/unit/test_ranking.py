@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.errors import QueryError
-from mmsearch.ranking import best_parts, compose, reciprocal_rank_fusion
+from mmsearch.ranking import best_parts, centred, compose, reciprocal_rank_fusion
+from mmsearch.types import Modality
 from tests.oracle import directions
 
 X, Y = np.eye(2, dtype=np.float32)
+X8, Y8 = np.eye(2, 8, dtype=np.float32)
 
 
 def test_one_term_is_itself() -> None:
@@ -114,3 +116,39 @@ def test_composition_equals_a_float64_sum() -> None:
     weights = [2.0, -1.0, 0.5, 3.0, -0.25]
     total = sum(w * v.astype(np.float64) for w, v in zip(weights, vectors, strict=True))
     np.testing.assert_allclose(compose(list(vectors), weights), total / np.linalg.norm(total), atol=1e-7)
+
+
+def test_centred_scores_of_a_modality_are_how_many_spreads_it_is_beyond_its_mean() -> None:
+    query, *items = directions(6, 8)
+    means = {Modality.TEXT: 0.4 * X8, Modality.IMAGE: 0.2 * Y8, Modality.AUDIO: -0.3 * X8}
+    spreads = {asked: dict(zip(Modality, (0.3, 0.2, 0.1), strict=True)) for asked in Modality}
+    scales = centred(query, {Modality.TEXT: 1.0}, means, spreads)
+    for item in items:
+        beyond = {
+            modality: float((item - means[modality]) @ query) / spreads[Modality.TEXT][modality]
+            for modality in Modality
+        }
+        at_mean = float(query @ means[Modality.IMAGE])
+        for modality, (factor, offset) in scales.items():
+            score = factor * float(item @ query) + offset
+            assert score == pytest.approx(at_mean + 0.3 * beyond[modality], abs=1e-6)
+    assert scales[Modality.IMAGE] == pytest.approx((1.0, 0.0))
+
+
+def test_a_mixed_query_has_the_spreads_of_its_terms_by_weight() -> None:
+    means = {Modality.IMAGE: 0 * X8, Modality.TEXT: 0 * X8}
+    spreads = {
+        Modality.IMAGE: {Modality.IMAGE: 0.4, Modality.TEXT: 0.1},
+        Modality.TEXT: {Modality.IMAGE: 0.2, Modality.TEXT: 0.6},
+    }
+    mixed = centred(X8, {Modality.IMAGE: 3.0, Modality.TEXT: 1.0}, means, spreads)
+    assert mixed[Modality.TEXT] == pytest.approx(((3 * 0.4 + 0.2) / (3 * 0.1 + 0.6), 0.0))
+    unknown = centred(X8, {}, means, spreads)
+    assert unknown[Modality.TEXT] == pytest.approx((0.6 / 0.7, 0.0))
+
+
+def test_without_pictures_the_first_modality_keeps_its_scores() -> None:
+    means = {Modality.TEXT: 0.1 * X8, Modality.AUDIO: 0.2 * Y8}
+    spreads = {asked: {Modality.TEXT: 0.2, Modality.AUDIO: 0.4} for asked in means}
+    scales = centred(X8, {Modality.AUDIO: 1.0}, means, spreads)
+    assert scales == {Modality.TEXT: pytest.approx((1.0, 0.0)), Modality.AUDIO: pytest.approx((0.5, 0.1))}

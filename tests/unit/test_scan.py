@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,35 @@ def test_only_the_modalities_asked_for_are_found_and_the_others_reported(tmp_pat
     scanned = scan(str(tmp_path), modalities=[Modality.IMAGE])
     assert found(scanned) == ["a.jpg"]
     assert "cannot encode text" in reasons(scanned)["b.txt"]
+
+
+def test_files_of_a_modality_that_the_model_lacks_are_one_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.wav", "c/d.mp3", "c/e.flac")
+    scanned = scan(str(tmp_path), modalities=[Modality.IMAGE, Modality.TEXT])
+    assert found(scanned) == ["a.jpg"]
+    (line,) = scanned.skipped
+    assert line.path == str(tmp_path)
+    assert line.reason == "3 files such as b.wav: the collection's model cannot encode audio"
+
+
+def test_what_the_model_cannot_take_is_not_lost(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.jpg")
+    scanned = scan(str(tmp_path), modalities=[Modality.IMAGE])
+    assert not scanned.has_lost(str(tmp_path / "a.wav"))
+    assert scanned.has_lost(str(tmp_path / "gone.wav"))
+
+
+def test_sound_tracks_without_their_extra_are_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.m4a", "b.MP4", "c.mp3")
+    assert len(found(scan(str(tmp_path)))) == 3
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    scanned = scan(str(tmp_path))
+    assert found(scanned) == ["c.mp3"]
+    (line,) = scanned.skipped
+    assert line.reason.startswith("2 files such as ")
+    assert 'pip install "mmsearch[av]"' in line.reason
 
 
 def test_links_to_files_are_followed_and_links_to_folders_are_reported(tmp_path: Path) -> None:
