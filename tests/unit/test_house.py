@@ -70,7 +70,7 @@ BELONGS_TO = {
 """Modules that the design does not name, and the one of the design that each is a part of."""
 
 TRAINING_MAY_IMPORT = {"types", "errors", "media", "encoders", "evaluate", "training"}
-HEAVY = {"torch", "torchvision", "transformers", "open_clip", "onnx", "ray", "pyarrow"}
+HEAVY = {"torch", "torchvision", "transformers", "open_clip", "onnx", "ray", "pyarrow", "matplotlib"}
 """Never imported at the top of a module outside ``mmsearch/training``."""
 
 LONG_FILES: dict[str, str] = {}
