@@ -59,6 +59,10 @@ BELONGS_TO = {
     "cutting": "media",
     "documents": "media",
     "sound": "media",
+    "encoding": "evaluate",
+    "measures": "evaluate",
+    "manifests": "evaluate",
+    "tables": "evaluate",
     "contents": "engine",
     "snapshots": "engine",
     "search": "engine",
@@ -67,7 +71,7 @@ BELONGS_TO = {
 """Modules that the design does not name, and the one of the design that each is a part of."""
 
 TRAINING_MAY_IMPORT = {"types", "errors", "media", "encoders", "evaluate", "training"}
-HEAVY = {"torch", "torchvision", "transformers", "open_clip", "onnx", "ray", "pyarrow", "av"}
+HEAVY = {"torch", "torchvision", "transformers", "open_clip", "onnx", "ray", "pyarrow", "av", "matplotlib"}
 """Never imported at the top of a module outside ``mmsearch/training``."""
 
 LONG_FILES: dict[str, str] = {}
