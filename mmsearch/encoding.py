@@ -1,0 +1,122 @@
+"""Media of a table as vectors: files are decoded ahead on threads, and each thing is encoded once."""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.encoders import Encoder
+from mmsearch.errors import MediaError
+from mmsearch.manifests import Media, Terms
+from mmsearch.media import load_image
+from mmsearch.ranking import compose
+from mmsearch.tables import Problems
+from mmsearch.types import Modality, Vector, Vectors
+
+__all__ = ["Encoded", "Progress", "encode"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of media encoded so far, and of all."""
+
+AHEAD = 4
+"""So many batches are decoded before the encoder asks for them."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Encoded:
+    """Vectors of media, each encoded once, with the seconds that it took."""
+
+    def __init__(
+        self, encoder: Encoder, media: Iterable[Media], problems: Problems, progress: Progress
+    ) -> None:
+        distinct = list(dict.fromkeys(media))
+        vectors, self._seconds = encode(encoder, distinct, problems, progress)
+        self._rows = {found: row for row, found in enumerate(distinct)}
+        self._vectors = vectors
+
+    def gallery(self, media: Sequence[Media]) -> Vectors:
+        return self._vectors[[self._rows[found] for found in media]]
+
+    def query(self, terms: Terms) -> Vector:
+        if len(terms) == 1:
+            return self._vectors[self._rows[terms[0][0]]]
+        return compose(
+            [self._vectors[self._rows[media]] for media, _ in terms], [weight for _, weight in terms]
+        )
+
+    def seconds(self, terms: Terms) -> float:
+        return float(sum(self._seconds[self._rows[media]] for media, _ in terms))
+
+
+def encode(
+    encoder: Encoder,
+    media: Sequence[Media],
+    problems: Problems,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Vectors, NDArray[np.float64]]:
+    """Vectors (n, dim) of n media and the seconds (n,) each took: decoding, and its share of its batch.
+
+    Texts are encoded one by one, as queries are; pictures in batches, decoded on threads meanwhile. What cannot be read
+    is added to ``problems`` and has a row of zeros.
+    """
+    vectors = np.zeros((len(media), encoder.space.dim), np.float32)
+    seconds = np.zeros(len(media))
+    done = 0
+    for row in (row for row, found in enumerate(media) if found.modality is Modality.TEXT):
+        started = time.perf_counter()
+        vectors[row] = encoder.encode_texts([str(media[row].content)])[0]
+        seconds[row] = time.perf_counter() - started
+        progress(done := done + 1, len(media))
+    files = [row for row, found in enumerate(media) if found.modality is not Modality.TEXT]
+    size = encoder.batch_size
+    batches = [files[start : start + size] for start in range(0, len(files), size)]
+
+    def decoded(rows: list[int]) -> list[tuple[Any, float]]:
+        return [_decode(encoder, media[row]) for row in rows]
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for rows, ready in zip(batches, _ahead(pool, decoded, batches), strict=True):
+            good = []
+            for row, (content, spent) in zip(rows, ready, strict=True):
+                seconds[row] = spent
+                if isinstance(content, MediaError):
+                    problems.add(media[row].place, str(content))
+                else:
+                    good.append((row, content))
+            if good:
+                started = time.perf_counter()
+                vectors[[row for row, _ in good]] = encoder.encode_images([content for _, content in good])
+                seconds[[row for row, _ in good]] += (time.perf_counter() - started) / len(good)
+            progress(done := done + len(rows), len(media))
+    return vectors, seconds
+
+
+def _decode(encoder: Encoder, media: Media) -> tuple[Any, float]:
+    started = time.perf_counter()
+    try:
+        content: Any = encoder.prepare_image(load_image(media.content, min_side=encoder.image_size))
+    except MediaError as error:
+        content = error
+    return content, time.perf_counter() - started
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """What ``work`` makes of each item, a few of them ahead of whoever asks."""
+    rest = iter(items)
+    waiting: collections.deque[Future[_R]] = collections.deque(
+        pool.submit(work, item) for item in islice(rest, AHEAD)
+    )
+    while waiting:
+        result = waiting.popleft().result()
+        waiting.extend(pool.submit(work, item) for item in islice(rest, 1))
+        yield result
