@@ -45,7 +45,9 @@ class Encoded:
         self._vectors = vectors
 
     def gallery(self, media: Sequence[Media]) -> Vectors:
-        return self._vectors[[self._rows[found] for found in media]]
+        rows = [self._rows[found] for found in media]
+        found: Vectors = self._vectors[rows]
+        return found
 
     def query(self, terms: Terms) -> Vector:
         if len(terms) == 1:
@@ -72,6 +74,8 @@ def encode(
     vectors = np.zeros((len(media), encoder.space.dim), np.float32)
     seconds = np.zeros(len(media))
     done = 0
+    if any(found.modality is Modality.TEXT for found in media):
+        encoder.encode_texts(["warm up"])  # loading the tower is no part of a query's time
     for row in (row for row, found in enumerate(media) if found.modality is Modality.TEXT):
         started = time.perf_counter()
         vectors[row] = encoder.encode_texts([str(media[row].content)])[0]

@@ -195,9 +195,8 @@ class _Reader:
             if not media:
                 continue
             if len(classes) < 2:
-                self.problems.add(
-                    "label", f"every {modality} has the same label, {classes[0]!r}: nothing to tell apart"
-                )
+                reason = f"every {modality} has the same, {classes[0]!r}: there is nothing to tell apart"
+                self.problems.add("column label", reason)
                 continue
             number = {label: n for n, label in enumerate(classes)}
             truth = np.array([number[label] for label in labels if label], np.int64)

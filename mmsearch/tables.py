@@ -89,7 +89,7 @@ def read_table(path: Path) -> list[Row]:
         rows = list(_parquet(path))
     else:
         try:
-            text = path.read_text("utf-8-sig")
+            text = path.read_bytes().decode("utf-8-sig")  # as it is: a cell may hold line ends
         except UnicodeDecodeError as error:
             raise MediaError(path, f"is not UTF-8 (byte {error.start}); save it as UTF-8") from None
         except OSError as error:

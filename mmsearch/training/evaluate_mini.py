@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from mmsearch.encoders.onnx import OnnxEncoder
+from mmsearch.encoding import encode
+from mmsearch.evaluate import retrieve
+from mmsearch.manifests import Media
+from mmsearch.measures import retrieval_measures
+from mmsearch.tables import Problems
 from mmsearch.training.pairs import Pair
+from mmsearch.types import Modality
 
 Floats = NDArray[np.float32]
 
@@ -37,27 +42,22 @@ ABSENT = (
 )
 
 
-def recall(
-    queries: Floats, gallery: Floats, owners: NDArray[np.int64], ks: Sequence[int] = (1, 5, 10)
-) -> list[float]:
-    """Per cent of queries (m, d) whose gallery row `owners` (m,) is among the k best by cosine, for each k."""
-    scores = queries @ gallery.T
-    own = scores[np.arange(len(queries)), owners]
-    ranks = (scores > own[:, None]).sum(1)
-    return [round(float((ranks < k).mean() * 100), 2) for k in ks]
+def recall(queries: Floats, gallery: Floats, owners: NDArray[np.int64]) -> list[float]:
+    """Per cent of queries (m, d) whose gallery row `owners` (m,) is among the 1, 5 and 10 best by cosine."""
+    return _recall(queries, gallery, [np.array([owner]) for owner in owners])
 
 
-def recall_any(
-    queries: Floats, gallery: Floats, groups: NDArray[np.int64], ks: Sequence[int] = (1, 5, 10)
-) -> list[float]:
-    """Per cent of queries (n, d) for which any row of the gallery with ``groups == row`` is among the k best."""
-    scores = queries @ gallery.T
-    own = np.where(groups[None, :] == np.arange(len(queries))[:, None], scores, -np.inf).max(1)
-    ranks = (scores > own[:, None]).sum(1)
-    return [round(float((ranks < k).mean() * 100), 2) for k in ks]
+def recall_any(queries: Floats, gallery: Floats, groups: NDArray[np.int64]) -> list[float]:
+    """Per cent of queries (n, d) that have a gallery row with ``groups == row`` among the 1, 5 and 10 best."""
+    return _recall(queries, gallery, [np.flatnonzero(groups == row) for row in range(len(queries))])
 
 
-def caption_to_caption(texts: Floats, per_picture: int, ks: Sequence[int] = (1, 5, 10)) -> list[float]:
+def _recall(queries: Floats, gallery: Floats, relevant: Sequence[NDArray[np.int64]]) -> list[float]:
+    measures = retrieval_measures(retrieve(queries, gallery, relevant).ranks, len(gallery))
+    return [round(measures[f"recall@{k}"].value * 100, 2) for k in (1, 5, 10)]
+
+
+def caption_to_caption(texts: Floats, per_picture: int) -> list[float]:
     """Text search among captions: each picture's first caption is the query, all other captions are the gallery.
 
     texts: (n * per_picture, d), the captions of one picture next to each other. A hit is a caption of the same picture.
@@ -65,19 +65,14 @@ def caption_to_caption(texts: Floats, per_picture: int, ks: Sequence[int] = (1, 
     stacked = texts.reshape(-1, per_picture, texts.shape[1])
     gallery = stacked[:, 1:].reshape(-1, texts.shape[1])
     groups = np.repeat(np.arange(len(stacked)), per_picture - 1)
-    return recall_any(stacked[:, 0], gallery, groups, ks)
+    return recall_any(stacked[:, 0], gallery, groups)
 
 
-def precision_by_kind(
-    queries: Floats, gallery: Floats, wanted: Sequence[str], kinds: Sequence[str], k: int = 10
-) -> float:
-    """Mean precision at k in per cent of one query per kind; only kinds with at least k rows should be asked for."""
-    labels = np.array(kinds)
-    best = np.argsort(-(queries @ gallery.T), axis=1)[:, :k]
-    return round(
-        float(np.mean([(labels[row] == kind).mean() for row, kind in zip(best, wanted, strict=True)]) * 100),
-        2,
-    )
+def precision_by_kind(queries: Floats, gallery: Floats, wanted: Sequence[str], kinds: Sequence[str]) -> float:
+    """Mean precision at 10 in per cent of one query per kind; only kinds with at least ten rows should be asked for."""
+    relevant = [np.flatnonzero(np.array(kinds) == kind) for kind in wanted]
+    measures = retrieval_measures(retrieve(queries, gallery, relevant).ranks, len(gallery))
+    return round(measures["precision@10"].value * 100, 2)
 
 
 def frequent(kinds: Sequence[str], at_least: int = 10) -> list[str]:
@@ -116,14 +111,12 @@ def evaluate(
 
 
 def encode_pictures(encoder: OnnxEncoder, pairs: Sequence[Pair]) -> Floats:
-    """Vectors of the pictures, opened as the engine opens them."""
-    vectors = []
-    for start in range(0, len(pairs), encoder.batch_size):
-        opened = [
-            PIL.Image.open(pair.picture).convert("RGB") for pair in pairs[start : start + encoder.batch_size]
-        ]
-        vectors.append(encoder.encode_images(opened))
-    return np.concatenate(vectors)
+    """Vectors of the pictures, opened as the engine opens them. Raises ``MediaError``."""
+    problems = Problems(pairs[0].picture.parent)
+    media = [Media(Modality.IMAGE, pair.picture, pair.picture.name) for pair in pairs]
+    vectors, _ = encode(encoder, media, problems)
+    problems.raise_any()
+    return vectors
 
 
 def nothing_below(encoder: OnnxEncoder, images: Floats, texts: Floats) -> dict[str, dict[str, float]]:
