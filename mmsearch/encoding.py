@@ -51,7 +51,8 @@ class Encoded:
 
     def query(self, terms: Terms) -> Vector:
         if len(terms) == 1:
-            return self._vectors[self._rows[terms[0][0]]]
+            vector: Vector = self._vectors[self._rows[terms[0][0]]]
+            return vector
         return compose(
             [self._vectors[self._rows[media]] for media, _ in terms], [weight for _, weight in terms]
         )
