@@ -98,6 +98,8 @@ def encode(
                     problems.add(media[row].place, str(content))
                 else:
                     good.append((row, content))
+            if good and rows is batches[0]:
+                encoder.encode_images([good[0][1]])  # nor is loading this one
             if good:
                 started = time.perf_counter()
                 vectors[[row for row, _ in good]] = encoder.encode_images([content for _, content in good])
