@@ -50,4 +50,14 @@ def test_wheel_brings_licence_notice_and_the_command(wheel: zipfile.ZipFile) -> 
 def test_wheel_leaves_tests_samples_and_benchmarks_out(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mmsearch", "indexer"}
-    assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".jpg"))]
+    inside = [name for name in wheel.namelist() if not name.startswith("mmsearch/training/general/")]
+    assert not [name for name in inside if name.endswith((".pyc", ".jpg"))]
+
+
+def test_wheel_has_the_general_set_with_its_licences(wheel: zipfile.ZipFile) -> None:
+    folder = "mmsearch/training/general"
+    licences = wheel.read(f"{folder}/LICENSES.md").decode()
+    photos = [name for name in wheel.namelist() if name.startswith(folder) and name.endswith(".jpg")]
+    assert len(photos) == len(list((ROOT / "data" / "photos").glob("*.jpg")))
+    assert all(f"| {Path(name).name} |" in licences for name in photos)
+    assert f"{folder}/captions.csv" in wheel.namelist()
