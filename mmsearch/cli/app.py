@@ -13,6 +13,7 @@ from mmsearch.cli import catalog, models, transfer
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.index import index
 from mmsearch.cli.search import search
+from mmsearch.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ def _help(command: Callable[..., None]) -> str:
 for command in (index, search, catalog.status, catalog.show, catalog.remove, catalog.check):
     app.command(command.__name__, help=_help(command))(command)
 app.command("eval", help=_help(evaluate))(evaluate)
+app.command("train", help=_help(train))(train)
 app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")

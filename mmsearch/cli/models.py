@@ -32,7 +32,7 @@ def list_models(json: AsJson = False) -> None:
 
 @app.command("show")
 def show_model(name: Name, json: AsJson = False) -> None:
-    """Show what a model is: space, towers, files, licence."""
+    """Show what a model is: space, towers, files, licence, and its card."""
     from mmsearch.cli.text import json_line, say, size, write_bytes
     from mmsearch.encoders import model_folder
 
@@ -52,8 +52,11 @@ def show_model(name: Name, json: AsJson = False) -> None:
         files = fields.get("files", {}).get(tower.get("file"), {})
         weight = f", {size(files['bytes'])}" if "bytes" in files else ""
         say(f"{modality:<12} {tower.get('file')} ({tower.get('precision', 'unknown precision')}{weight})")
-    if (folder / "MODEL_CARD.md").is_file():
-        say(f"card         {folder / 'MODEL_CARD.md'}")
+    card = folder / "MODEL_CARD.md"
+    if card.is_file():
+        say(f"card         {card}")
+        say()
+        say(card.read_text("utf-8").rstrip())
 
 
 @app.command("verify")

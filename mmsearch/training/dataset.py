@@ -118,8 +118,8 @@ def make_dataset(path: Path, rows: Sequence[Row], *, root: Path, seed: int = 0) 
     train, validation = _items(sides["train"], hashes), _items(sides["val"], hashes)
     if len(train) < LEAST or len(validation) < LEAST:
         raise ConfigError(
-            f"{path}: {len(train)} items to train on and {len(validation)} to validate on are too few; at least {LEAST} "
-            "of each are needed, and some hundred for a gain"
+            f"{path}: {len(train)} items to train on and {len(validation)} to validate on are too few; at least "
+            f"{LEAST} of each are needed, and some hundred for a gain"
         )
     return Dataset(train, validation, len(rows), len(sides["test"]))
 
@@ -136,6 +136,7 @@ class _Hashes:
         """The path of a cell, and whether there is such a file."""
         path = self._root / cell
         if path not in self._known:
+            digest: str | None
             try:
                 digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
             except OSError:
@@ -181,12 +182,12 @@ def _pair(row: Row, hashes: _Hashes, problems: Problems) -> _Pair | None:
         )
     weight, split = 1.0, None
     try:
-        if (cell := row.one("weight")) is not None:
-            weight = _weight(cell)
-        if (cell := row.one("split")) is not None:
-            if cell.lower() not in SPLITS:
-                raise ValueError(f"split is {cell!r}, not one of train, val and test")
-            split = SPLITS[cell.lower()]
+        if (said := row.one("weight")) is not None:
+            weight = _weight(said)
+        if (said := row.one("split")) is not None:
+            if said.lower() not in SPLITS:
+                raise ValueError(f"split is {said!r}, not one of train, val and test")
+            split = SPLITS[said.lower()]
         row.one("group")
     except ValueError as error:
         problems.add(row.place, str(error))
@@ -211,7 +212,7 @@ def _group_names(pair: _Pair, hashes: _Hashes) -> list[str]:
 
 
 def _splits(pairs: Sequence[_Pair], groups: Sequence[str], problems: Problems) -> dict[str, str | None]:
-    """Group -> the split that its rows name. A group on two sides is a problem of each row that differs from the first."""
+    """Group -> the split that its rows name. A group on two sides is a problem of each row unlike the first."""
     splits: dict[str, str | None] = {}
     named: dict[str, _Pair] = {}
     for pair, group in zip(pairs, groups, strict=True):

@@ -8,8 +8,9 @@ more than the query itself: graphs are saved already optimised, at the level tha
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
+
+Floats = NDArray[np.float32]
 
 OPSET = 17
 HALF_FROM = 10_000  # float weights with more elements than this are stored as float16
@@ -109,6 +112,46 @@ def chain(first: Path, second: Path, target: Path) -> None:
     back = compose.add_prefix(back, "head/", rename_inputs=False, rename_outputs=False)
     joint = (front.graph.output[0].name, back.graph.input[0].name)
     onnx.save(compose.merge_models(front, back, io_map=[joint]), target)
+
+
+def append_residual(source: Path, target: Path, output: str, layers: Sequence[tuple[Floats, Floats]]) -> None:
+    """Put a residual head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave.
+
+    layers: weight (inputs, outputs) and bias (outputs,) of one or two linear maps, with GELU between two. Written with
+    operators that mean the same in every opset from 13 on, so that the graph keeps its own.
+    """
+    model = onnx.load(source)
+    graph = model.graph
+    base = f"{output}/base"
+    for given in graph.node:
+        for names in (given.input, given.output):
+            for place, name in enumerate(names):
+                if name == output:
+                    names[place] = base
+
+    def node(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        graph.node.append(helper.make_node(kind, inputs, [name], name=f"{name}/{kind}", **attributes))
+        return name
+
+    def constant(values: object, name: str) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+        return name
+
+    unit = x = node("LpNormalization", [base], "residual/unit", axis=1, p=2)
+    for number, (weight, bias) in enumerate(layers):
+        if number:  # GELU in its exact form
+            scaled = node("Mul", [x, constant(np.sqrt(0.5), "residual/root")], "residual/scaled")
+            erf = node("Erf", [scaled], "residual/erf")
+            above = node("Add", [erf, constant(1.0, "residual/one")], "residual/above")
+            halved = node("Mul", [x, constant(0.5, "residual/half")], "residual/halved")
+            x = node("Mul", [halved, above], "residual/gelu")
+        product = node(
+            "MatMul", [x, constant(weight, f"residual/weight{number}")], f"residual/product{number}"
+        )
+        x = node("Add", [product, constant(bias, f"residual/bias{number}")], f"residual/layer{number}")
+    moved = node("Add", [unit, x], "residual/moved")
+    node("LpNormalization", [moved], output, axis=1, p=2)
+    onnx.save(model, target)
 
 
 def optimise(source: Path, target: Path) -> None:

@@ -50,7 +50,7 @@ def train(
         priors = torch.stack([head.conse(view) for view in examples.views])
     optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
     steps = epochs * len(batches(examples.domains, batch))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
     head.train()
     for epoch in range(epochs):
         losses = []
@@ -88,15 +88,21 @@ def batches(domains: Tensor, batch: int) -> list[Tensor]:
 
 def owned_texts(examples: Examples, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The texts (m, t) that the pictures `rows` (b,) own, each once, and who owns which (m, b) bool."""
-    owned = examples.owned[rows]
+    ids, belongs = owned_rows(examples.owned[rows])
+    return examples.texts[ids], belongs
+
+
+def owned_rows(owned: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct ids (m,) of `owned` (b, k), filled up with -1, and who owns which (m, b) bool."""
     ids, places = torch.unique(owned, return_inverse=True)
-    belongs = torch.zeros(len(ids), len(rows), dtype=torch.bool)
-    belongs[places, torch.arange(len(rows))[:, None].expand_as(places)] = True
+    belongs = torch.zeros(len(ids), len(owned), dtype=torch.bool, device=owned.device)
+    belongs[places, torch.arange(len(owned), device=owned.device)[:, None].expand_as(places)] = True
     kept = ids >= 0
-    return examples.texts[ids[kept]], belongs[kept]
+    return ids[kept], belongs[kept]
 
 
-def _rate(step: int, steps: int, warm: float = 0.1) -> float:
+def rate_at(step: int, steps: int, warm: float = 0.1) -> float:
+    """The share of the full rate at a step: a warm-up, then half a cosine."""
     done = step / steps
     return (
         max(done, 1 / steps) / warm

@@ -1,7 +1,8 @@
-"""The contrastive loss."""
+"""The contrastive losses."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 def multi_positive_infonce(images: Tensor, texts: Tensor, belongs: Tensor, scale: Tensor) -> Tensor:
@@ -32,3 +33,14 @@ def shared_picture_infonce(texts: Tensor, belongs: Tensor, scale: float) -> Tens
     counts = together.sum(1)
     kept = counts > 0
     return -(shares.sum(1)[kept] / counts[kept]).sum() / kept.sum().clamp(min=1)
+
+
+def sigmoid_loss(images: Tensor, texts: Tensor, belongs: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Every pair on its own: does it belong together? Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training".
+
+    images: (n, d) unit rows; texts: (m, d) unit rows; belongs: (m, n) bool; scale and bias: scalars, the bias negative
+    at the start because most pairs do not belong together. Returns the sum over pairs by the number of texts.
+    """
+    logits = scale * texts @ images.T + bias
+    signs = belongs.to(logits.dtype) * 2 - 1
+    return -logsigmoid(signs * logits).sum() / len(texts)

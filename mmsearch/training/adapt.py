@@ -1,0 +1,264 @@
+"""``mmsearch train``: from a person's pairs and a base model to a model folder of its own, with its card.
+
+The towers stay frozen: each thing is encoded once, heads are fitted to the vectors, and the finished heads are put
+behind the graphs of the base. What the new model forgets is measured on a general set that never changes.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmsearch.encoders.onnx import OnnxEncoder, verify
+from mmsearch.encoding import Progress, encode
+from mmsearch.errors import ConfigError, ModelError
+from mmsearch.evaluate import Figure, Result, compare, evaluate, retrieve
+from mmsearch.manifests import Media, read_manifest
+from mmsearch.measures import retrieval_measures
+from mmsearch.tables import Problems
+from mmsearch.training.card import draw_curves, write_card
+from mmsearch.training.dataset import Dataset, Item
+from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
+from mmsearch.training.folder import fields_of, levels_of, write_model
+from mmsearch.training.residual import Heads
+from mmsearch.types import Modality
+
+Floats = NDArray[np.float32]
+Vectors = Mapping[Modality, Floats]
+
+GENERAL = Path(__file__).parent / "general" / "captions.csv"
+WORK = ".training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A measure of the base, of the new model, and the paired difference."""
+
+    base: Figure
+    new: Figure
+    difference: Figure
+
+
+Changes = Mapping[str, Mapping[str, Change]]
+"""Direction -> measure -> change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a training came to. `media` counts (train, validation) by modality."""
+
+    out: Path
+    base: str
+    space: str
+    licence: str
+    options: Options
+    trained: Sequence[Modality]
+    table: Path
+    rows: int
+    left_out: int
+    items: tuple[int, int]
+    media: Mapping[Modality, tuple[int, int]]
+    best: int
+    history: Sequence[Epoch]
+    validation: Changes
+    general: Changes
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, ready for JSON."""
+        found = dataclasses.asdict(self)
+        return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+
+
+def train_model(
+    table: Path,
+    dataset: Dataset,
+    base: Path,
+    out: Path,
+    options: Options,
+    *,
+    resume: bool = False,
+    threads: int | None = None,
+    encoding: Progress = lambda done, total: None,
+    epochs: Callable[[Epoch], None] = lambda epoch: None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train heads for the model folder `base` on the pairs of `table` and write the model folder `out`.
+
+    Everything is encoded first, so that a file that cannot be read is told before training starts. An interrupted run
+    leaves its checkpoint in `out`, and `resume` goes on from it.
+
+    Raises MediaError that names table and rows, ConfigError if `out` is taken or the checkpoint is of something else,
+    and ModelError if the base lacks a tower, or if no epoch was better than the base on the validation items.
+    """
+    if (out / "model.json").exists():
+        raise ConfigError(f"{out}: there is a model already; give another folder with --out")
+    encoder = OnnxEncoder(base, threads=threads)
+    modalities = dataset.modalities
+    if lacking := sorted(set(modalities) - encoder.modalities):
+        raise ModelError(
+            f"{base}: the model has no {' and no '.join(lacking)} tower, and the pairs have such media"
+        )
+    if options.only is not None and options.only not in modalities:
+        raise ConfigError(
+            f"{table}: the pairs have no {options.only}, so --only {options.only} trains nothing"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    media = {
+        modality: list(
+            dict.fromkeys(
+                found
+                for item in (*dataset.train, *dataset.validation)
+                for found in item.media.get(modality, ())
+            )
+        )
+        for modality in modalities
+    }
+    told = _fingerprint(base, media)
+    vectors = _encoded(encoder, media, table, out / WORK / f"vectors-{told[:16]}.npz", encoding)
+    train, validation = _side(dataset.train, media), _side(dataset.validation, media)
+    fitted = fit(
+        {modality: torch.from_numpy(found) for modality, found in vectors.items()},
+        train,
+        validation,
+        options,
+        checkpoint=out / WORK / "checkpoint.pt",
+        fingerprint=told,
+        resume=resume,
+        stop_after=stop_after,
+        progress=epochs,
+    )
+    if fitted.best == 0:
+        raise ModelError(
+            f"{out}: no epoch found more validation items than the base model does, so no model was written. Give more "
+            "pairs, another --head or --loss, or a lower --rate"
+        )
+    moved = _moved(fitted.heads, vectors)
+    space = write_model(
+        encoder, out, fitted, options, table, levels_of(encoder, fitted.heads, moved, dataset, media)
+    )
+    if problems := verify(out, threads=threads):
+        raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
+    changes = {
+        new.name: _change(old, new)
+        for old, new in zip(_results(vectors, validation), _results(moved, validation), strict=True)
+    }
+    general = read_manifest(GENERAL)
+    before, after = (
+        evaluate(found, general).results for found in (encoder, OnnxEncoder(out, threads=threads))
+    )
+    trained = Trained(
+        out=out,
+        base=fields_of(base)["name"],
+        space=space,
+        licence=fields_of(out)["licence"],
+        options=options,
+        trained=[Modality(name) for name in fitted.heads.heads],
+        table=table,
+        rows=dataset.rows,
+        left_out=dataset.left_out,
+        items=(len(dataset.train), len(dataset.validation)),
+        media={modality: dataset.count(modality) for modality in modalities},
+        best=fitted.best,
+        history=fitted.history,
+        validation=changes,
+        general={new.name: _change(old, new) for old, new in zip(before, after, strict=True)},
+    )
+    draw_curves(fitted.history, fitted.best, out / "curves.png")
+    write_card(trained, out / "MODEL_CARD.md")
+    shutil.rmtree(out / WORK)
+    return trained
+
+
+def _fingerprint(base: Path, media: Mapping[Modality, Sequence[Media]]) -> str:
+    """What names the base and everything that is encoded: files by path, size and time."""
+    digest = hashlib.sha256((base / "model.json").read_bytes())
+    for modality, found in media.items():
+        for one in found:
+            known = str(one.content)
+            if isinstance(one.content, Path):
+                status = one.content.stat()
+                known = f"{known} {status.st_size} {status.st_mtime_ns}"
+            digest.update(f"{modality} {known}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _encoded(
+    encoder: OnnxEncoder,
+    media: Mapping[Modality, Sequence[Media]],
+    table: Path,
+    kept: Path,
+    progress: Progress,
+) -> dict[Modality, Floats]:
+    """Vectors of all media, kept in a file for a run that goes on later."""
+    if kept.is_file():
+        with np.load(kept) as saved:
+            return {modality: saved[modality.value] for modality in media}
+    problems = Problems(table)
+    flat = [one for found in media.values() for one in found]
+    rows, _ = encode(encoder, flat, problems, progress)
+    problems.raise_any()
+    ends = np.cumsum([len(found) for found in media.values()])
+    vectors = dict(zip(media, np.split(rows, ends[:-1]), strict=True))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {modality.value: found for modality, found in vectors.items()}
+    np.savez(kept, **arrays)
+    return vectors
+
+
+def _side(items: Sequence[Item], media: Mapping[Modality, Sequence[Media]]) -> Side:
+    row = {modality: {one: n for n, one in enumerate(found)} for modality, found in media.items()}
+    return side_of(
+        [
+            {modality: [row[modality][one] for one in item.media[modality]] for modality in media}
+            for item in items
+        ],
+        [item.weight for item in items],
+    )
+
+
+def _moved(heads: Heads, vectors: Vectors) -> dict[Modality, Floats]:
+    with torch.no_grad():
+        return {
+            modality: heads(modality, torch.from_numpy(found)).numpy() for modality, found in vectors.items()
+        }
+
+
+def _results(vectors: Vectors, side: Side) -> Iterator[Result]:
+    """Retrieval among the items of a side, in each direction."""
+    owned = {
+        modality: [[n for n in row if n >= 0] for row in table.tolist()]
+        for modality, table in side.owned.items()
+    }
+    for one, other in itertools.permutations(owned, 2):
+        gallery = sorted({n for rows in owned[other] for n in rows})
+        place = {n: position for position, n in enumerate(gallery)}
+        answers: dict[int, set[int]] = {}
+        cluster: dict[int, int] = {}
+        for item, (queries, found) in enumerate(zip(owned[one], owned[other], strict=True)):
+            for n in queries if found else ():
+                answers.setdefault(n, set()).update(place[m] for m in found)
+                cluster.setdefault(n, item)
+        relevant = [np.array(sorted(found), np.int64) for found in answers.values()]
+        ranks = retrieve(vectors[one][list(answers)], vectors[other][gallery], relevant).ranks
+        yield Result(
+            f"{one}->{other}",
+            len(relevant),
+            len(gallery),
+            retrieval_measures(ranks, len(gallery)),
+            np.array(list(cluster.values()), np.int64),
+            (),
+            (),
+        )
+
+
+def _change(old: Result, new: Result) -> dict[str, Change]:
+    before, after, difference = old.figures(), new.figures(), compare(old, new)
+    return {name: Change(before[name], after[name], difference[name]) for name in before}

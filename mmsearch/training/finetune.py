@@ -1,0 +1,248 @@
+"""Fitting residual heads to pairs: epochs with checkpoints, stopped early by the recall on validation items."""
+
+import copy
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mmsearch.errors import ConfigError
+from mmsearch.training.loop import TEXT_SCALE, owned_rows, rate_at
+from mmsearch.training.losses import multi_positive_infonce, shared_picture_infonce, sigmoid_loss
+from mmsearch.training.residual import Heads, Kind
+from mmsearch.types import Modality
+
+Loss = Literal["infonce", "sigmoid"]
+KS = (1, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train. `only` names the one modality that gets a head; None: all that the pairs have.
+
+    `batch` is in items, `patience` in epochs without a better validation recall.
+    """
+
+    only: Modality | None = None
+    head: Kind = "linear"
+    loss: Loss = "infonce"
+    epochs: int = 30
+    batch: int = 256
+    rate: float = 1e-3
+    decay: float = 0.05
+    among_texts: float = 0.25
+    patience: int = 6
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """Items of one split: `owned` maps a modality to the rows (items, k) of its vectors, filled up with -1.
+
+    `weights` (items,) say how often an item is drawn.
+    """
+
+    owned: Mapping[Modality, Tensor]
+    weights: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave: mean loss, validation recall (see `recall`), and whether it is the best so far."""
+
+    number: int
+    loss: float
+    recall: float
+    best: bool
+
+
+@dataclasses.dataclass
+class Fit:
+    """A finished training: the best heads, their epoch (0: the base itself), and every epoch."""
+
+    heads: Heads
+    best: int
+    history: list[Epoch]
+
+
+def fit(
+    vectors: Mapping[Modality, Tensor],
+    train: Side,
+    validation: Side,
+    options: Options,
+    *,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+    resume: bool = False,
+    stop_after: int | None = None,
+    progress: Callable[[Epoch], None] = lambda epoch: None,
+) -> Fit:
+    """Train heads on frozen vectors (n, d) of each modality with AdamW, a warm-up and a cosine.
+
+    `checkpoint` is rewritten after each epoch. With `resume` the training goes on from it and ends with the very
+    weights of one that was never interrupted: each epoch has a seed of its own. `fingerprint` names data and base.
+    `stop_after` ends the run after so many epochs as an interruption would.
+
+    Raises ConfigError if the checkpoint is missing or of other data or options.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    vectors = {modality: given.to(device) for modality, given in vectors.items()}
+    dim = next(iter(vectors.values())).shape[1]
+    torch.manual_seed(options.seed)
+    trained = [options.only] if options.only else list(vectors)
+    start = (20.0, 0.0) if options.loss == "infonce" else (10.0, -10.0)  # of SigLIP
+    heads = Heads(trained, dim, options.head, *start).to(device)
+    optimiser = torch.optim.AdamW(heads.parameters(), lr=options.rate, weight_decay=options.decay)
+    steps = len(_batches(train.weights, options.batch))
+    state = _State(recall(heads, vectors, validation), copy.deepcopy(heads.state_dict()))
+    told = f"{fingerprint} {options}"
+    if resume:
+        state.load(checkpoint, told, heads, optimiser)
+    for number in range(len(state.history) + 1, options.epochs + 1):
+        if number - 1 - state.best >= options.patience or number - 1 == stop_after:
+            break
+        torch.manual_seed(options.seed * 1_000_003 + number)
+        losses = []
+        heads.train()
+        for step, rows in enumerate(_batches(train.weights, options.batch)):
+            done = (number - 1) * steps + step
+            for group in optimiser.param_groups:
+                group["lr"] = options.rate * rate_at(done, options.epochs * steps)
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = _loss(heads, vectors, train, rows, options)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        found = recall(heads, vectors, validation)
+        epoch = Epoch(number, sum(losses) / len(losses), found, found > state.recall)
+        state.history.append(epoch)
+        if epoch.best:
+            state.best, state.recall, state.weights = number, found, copy.deepcopy(heads.state_dict())
+        if checkpoint is not None:
+            state.save(checkpoint, told, heads, optimiser)
+        progress(epoch)
+    heads.load_state_dict(state.weights)
+    heads.eval()
+    return Fit(heads.to("cpu"), state.best, state.history)
+
+
+def recall(heads: Heads, vectors: Mapping[Modality, Tensor], side: Side) -> float:
+    """Per cent: the mean over all directions of R@1, R@5 and R@10 among the items of a side.
+
+    An answer with the score of a wrong one counts as ranked behind it. R@k is left out where no list is longer than k.
+    """
+    heads.eval()
+    shares: list[float] = []
+    for one, other in itertools.permutations(side.owned, 2):
+        (first, owns_first), (second, owns_second) = (owned_rows(side.owned[m]) for m in (one, other))
+        with torch.no_grad():
+            queries, gallery = heads(one, vectors[one][first]), heads(other, vectors[other][second])
+        belongs = (owns_first.float() @ owns_second.float().T > 0).to(queries.device)
+        asking = belongs.any(1)
+        scores = (queries @ gallery.T)[asking]
+        right = belongs[asking]
+        best = scores.masked_fill(~right, -2).amax(1, keepdim=True)
+        ranks = ((scores >= best) & ~right).sum(1)
+        shares += [float((ranks < k).float().mean()) for k in KS if k < len(second)]
+    return 100 * sum(shares) / len(shares) if shares else 0.0
+
+
+def _loss(
+    heads: Heads, vectors: Mapping[Modality, Tensor], side: Side, rows: Tensor, options: Options
+) -> Tensor:
+    """The mean over pairs of modalities, plus the loss among the texts of one item."""
+    drawn = {}
+    for modality, owned in side.owned.items():
+        ids, owners = owned_rows(owned[rows])
+        drawn[modality] = (heads(modality, vectors[modality][ids]), owners.to(vectors[modality].device))
+    scale = heads.log_scale.exp().clamp(max=100.0)
+    losses = []
+    for one, other in itertools.combinations(drawn, 2):
+        if options.only not in (None, one, other):
+            continue
+        (a, owns_a), (b, owns_b) = drawn[one], drawn[other]
+        belongs = owns_b.float() @ owns_a.float().T > 0
+        kept_a, kept_b = belongs.any(0), belongs.any(1)
+        if not kept_a.any():
+            continue
+        a, b, belongs = a[kept_a], b[kept_b], belongs[kept_b][:, kept_a]
+        if options.loss == "sigmoid":
+            losses.append(sigmoid_loss(a, b, belongs, scale, heads.bias))
+        else:
+            losses.append(multi_positive_infonce(a, b, belongs, scale))
+    loss = torch.stack(losses).mean() if losses else heads.log_scale * 0
+    if options.among_texts and options.only in (None, Modality.TEXT) and Modality.TEXT in drawn:
+        words, owners = drawn[Modality.TEXT]
+        loss = loss + options.among_texts * shared_picture_infonce(words, owners, TEXT_SCALE)
+    return loss
+
+
+def _batches(weights: Tensor, batch: int) -> list[Tensor]:
+    """Items of an epoch in batches; drawn with replacement where the weights differ, each once where they do not."""
+    if bool((weights == weights[0]).all()):
+        rows = torch.randperm(len(weights))
+    else:
+        rows = torch.multinomial(weights, len(weights), replacement=True)
+    size = min(batch, len(rows))
+    return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+
+
+@dataclasses.dataclass
+class _State:
+    """What a checkpoint keeps beside the weights that are trained on."""
+
+    recall: float
+    weights: dict[str, Any]
+    best: int = 0
+    history: list[Epoch] = dataclasses.field(default_factory=list)
+
+    def save(self, path: Path, told: str, heads: Heads, optimiser: torch.optim.Optimizer) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        torch.save(
+            {
+                "told": told,
+                "best": self.best,
+                "recall": self.recall,
+                "weights": self.weights,
+                "history": [dataclasses.asdict(epoch) for epoch in self.history],
+                "heads": heads.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            },
+            partial,
+        )
+        os.replace(partial, path)
+
+    def load(self, path: Path | None, told: str, heads: Heads, optimiser: torch.optim.Optimizer) -> None:
+        if path is None or not path.is_file():
+            raise ConfigError(f"{path}: there is no checkpoint to resume from; train without --resume")
+        found = torch.load(path, weights_only=True)
+        if found["told"] != told:
+            raise ConfigError(
+                f"{path}: the checkpoint was made with other pairs, another base or other options: give the same, or "
+                "train without --resume"
+            )
+        self.best, self.recall, self.weights = found["best"], found["recall"], found["weights"]
+        self.history = [Epoch(**epoch) for epoch in found["history"]]
+        heads.load_state_dict(found["heads"])
+        optimiser.load_state_dict(found["optimiser"])
+
+
+def side_of(items: Sequence[Mapping[Modality, Sequence[int]]], weights: Sequence[float]) -> Side:
+    """A side from the rows that each item has of each modality."""
+    owned = {}
+    for modality in Modality:
+        most = max((len(item.get(modality, ())) for item in items), default=0)
+        if most:
+            table = torch.full((len(items), most), -1, dtype=torch.int64)
+            for number, item in enumerate(items):
+                rows = list(item.get(modality, ()))
+                table[number, : len(rows)] = torch.tensor(rows, dtype=torch.int64)
+            owned[modality] = table
+    return Side(owned, torch.tensor(weights, dtype=torch.float64))
