@@ -35,6 +35,7 @@ def write_card(trained: "Trained", path: Path) -> None:
     """Write ``MODEL_CARD.md``."""
     options = trained.options
     towers = " and ".join(trained.trained)
+    ran = f"{len(trained.history)} of at most {options.epochs} epochs"
     keeps = (
         f"It keeps the space `{trained.space}` of its base: collections made with the base can be searched with it."
         if options.only
@@ -49,8 +50,8 @@ def write_card(trained: "Trained", path: Path) -> None:
     path.write_text(
         f"""# {trained.out.resolve().name}
 
-`{trained.base}` with a trained {options.head} head on its {towers} tower, made by `mmsearch train`. The towers below the
-heads are unchanged. {keeps}
+`{trained.base}` with a trained {options.head} head on its {towers} tower, made by `mmsearch train`. What lies below
+the heads is unchanged. {keeps}
 
 Terms: {trained.licence}.
 
@@ -66,8 +67,8 @@ Terms: {trained.licence}.
 ## Training
 
 {loss}, among texts {options.among_texts:g}; AdamW, rate {options.rate:g}, decay {options.decay:g}; batches of
-{options.batch:,} items, seed {options.seed}. {len(trained.history)} of at most {options.epochs} epochs. Epoch {trained.best}
-is kept, the best by validation recall (the mean of R@1, R@5 and R@10 over all directions).
+{options.batch:,} items, seed {options.seed}. {ran}. Epoch {trained.best} is kept, the
+best by validation recall (the mean of R@1, R@5 and R@10 over all directions).
 
 ![loss and validation recall](curves.png)
 
