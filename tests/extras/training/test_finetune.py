@@ -113,8 +113,10 @@ def test_three_modalities_are_all_brought_together() -> None:
     vectors, train, validation = turned(400)
     rotation = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(5))).Q
     vectors[AUDIO] = vectors[IMAGE] @ rotation
-    three = [Side({**side.owned, AUDIO: side.owned[IMAGE]}, side.weights) for side in (train, validation)]
-    found = fit(vectors, *three, options())
+    train, validation = (
+        Side({**side.owned, AUDIO: side.owned[IMAGE]}, side.weights) for side in (train, validation)
+    )
+    found = fit(vectors, train, validation, options())
     assert set(found.heads.heads) == {"image", "text", "audio"}
     assert found.history[found.best - 1].recall > 60
 

@@ -36,7 +36,9 @@ def pairs(tmp_path: Path) -> Path:
     for number in range(160):
         colour = list(SWAPPED)[number % 4]
         shade = np.clip(np.array(COLOURS[colour]) + generator.integers(-40, 41, 3), 0, 255)
-        PIL.Image.new("RGB", (8, 8), tuple(map(int, shade))).save(tmp_path / f"{number}.png")
+        picture = PIL.Image.new("RGB", (8, 8), tuple(map(int, shade)))
+        picture.putpixel((0, 0), (number, number, number))
+        picture.save(tmp_path / f"{number}.png")
         lines.append([f"{number}.png", SWAPPED[colour], "val" if number >= 120 else "train"])
     path = tmp_path / "pairs.csv"
     with path.open("w", newline="") as file:
