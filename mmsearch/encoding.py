@@ -40,7 +40,7 @@ class Encoded:
         self, encoder: Encoder, media: Iterable[Media], problems: Problems, progress: Progress
     ) -> None:
         distinct = list(dict.fromkeys(media))
-        vectors, self._seconds = encode(encoder, distinct, problems, progress)
+        vectors, self._seconds = encode(encoder, distinct, problems, progress, one_by_one=True)
         self._rows = {found: row for row, found in enumerate(distinct)}
         self._vectors = vectors
 
@@ -66,22 +66,26 @@ def encode(
     media: Sequence[Media],
     problems: Problems,
     progress: Progress = lambda done, total: None,
+    *,
+    one_by_one: bool = False,
 ) -> tuple[Vectors, NDArray[np.float64]]:
     """Vectors (n, dim) of n media and the seconds (n,) each took: decoding, and its share of its batch.
 
-    Texts are encoded one by one, as queries are; pictures in batches, decoded on threads meanwhile. What cannot be read
-    is added to ``problems`` and has a row of zeros.
+    Files are decoded on threads meanwhile. ``one_by_one``: texts are encoded so, as queries are, and not in batches. What
+    cannot be read is added to ``problems`` and has a row of zeros.
     """
     vectors = np.zeros((len(media), encoder.space.dim), np.float32)
     seconds = np.zeros(len(media))
     done = 0
     if any(found.modality is Modality.TEXT for found in media):
         encoder.encode_texts(["warm up"])  # loading the tower is no part of a query's time
-    for row in (row for row, found in enumerate(media) if found.modality is Modality.TEXT):
+    texts = [row for row, found in enumerate(media) if found.modality is Modality.TEXT]
+    size = 1 if one_by_one else encoder.batch_size
+    for rows in (texts[start : start + size] for start in range(0, len(texts), size)):
         started = time.perf_counter()
-        vectors[row] = encoder.encode_texts([str(media[row].content)])[0]
-        seconds[row] = time.perf_counter() - started
-        progress(done := done + 1, len(media))
+        vectors[rows] = encoder.encode_texts([str(media[row].content) for row in rows])
+        seconds[rows] = (time.perf_counter() - started) / len(rows)
+        progress(done := done + len(rows), len(media))
     files = [row for row, found in enumerate(media) if found.modality is not Modality.TEXT]
     size = encoder.batch_size
     batches = [files[start : start + size] for start in range(0, len(files), size)]

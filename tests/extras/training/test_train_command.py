@@ -1,6 +1,7 @@
 """``mmsearch train`` from pairs to a model folder that finds what its base did not."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmsearch.tables import read_table
 from mmsearch.training.adapt import train_model
 from mmsearch.training.dataset import Dataset, make_dataset
 from mmsearch.training.finetune import Options
+from mmsearch.types import Modality
 from tests.colour_model import save_colour_model
 from tests.e2e.conftest import in_process
 from tests.toy import COLOURS
@@ -46,7 +48,7 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-QUICK = Options(epochs=25, batch=40, rate=3e-2, patience=25, among_texts=0.0)
+QUICK = Options(epochs=25, batch=40, rate=0.1, patience=25, among_texts=0.0)
 
 
 def read(pairs: Path) -> Dataset:
@@ -71,7 +73,7 @@ def test_the_new_model_finds_the_colours_by_their_new_names(base: Path, pairs: P
 
 def test_one_side_only_keeps_the_space_and_the_other_tower(base: Path, pairs: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
-    trained = train_model(pairs, read(pairs), base, new, Options(**{**vars(QUICK), "only": "text"}))
+    trained = train_model(pairs, read(pairs), base, new, dataclasses.replace(QUICK, only=Modality.TEXT))
     assert trained.space == "colours-1"
     assert (new / "image.onnx").read_bytes() == (base / "image.onnx").read_bytes()
     assert (new / "text.onnx").read_bytes() != (base / "text.onnx").read_bytes()
@@ -82,7 +84,7 @@ def test_one_side_only_keeps_the_space_and_the_other_tower(base: Path, pairs: Pa
 
 
 def test_resuming_gives_the_model_of_an_uninterrupted_run(base: Path, pairs: Path, tmp_path: Path) -> None:
-    options = Options(**{**vars(QUICK), "epochs": 8})
+    options = dataclasses.replace(QUICK, epochs=8)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     whole, cut = tmp_path / "one" / "new", tmp_path / "two" / "new"
@@ -121,7 +123,7 @@ def test_the_command_prints_gain_and_loss_and_the_card_can_be_shown(
         "--out",
         new,
         "--rate",
-        "0.03",
+        "0.1",
         "--epochs",
         "12",
         "--patience",
@@ -147,7 +149,7 @@ def test_the_command_prints_gain_and_loss_and_the_card_can_be_shown(
 
 
 def test_a_collection_with_titles_is_trained_on(base: Path, pairs: Path, tmp_path: Path) -> None:
-    from mmsearch import Engine, Modality, NewItem, NewPart
+    from mmsearch import Engine, NewItem, NewPart
 
     home = tmp_path / "home"
     with Engine.open(home, collection="shop", model=str(base), create=True) as engine:
@@ -165,7 +167,7 @@ def test_a_collection_with_titles_is_trained_on(base: Path, pairs: Path, tmp_pat
     new = tmp_path / "new"
     ran = in_process(
         *("train", "--collection", "shop", "--home", home, "--model", base, "--out", new, "--json"),
-        *("--rate", "0.03", "--epochs", "10", "--batch", "40"),
+        *("--rate", "0.1", "--epochs", "10", "--batch", "40"),
     )
     assert ran.code == 0, ran.err
     (record,) = ran.records()
