@@ -71,8 +71,8 @@ def encode(
 ) -> tuple[Vectors, NDArray[np.float64]]:
     """Vectors (n, dim) of n media and the seconds (n,) each took: decoding, and its share of its batch.
 
-    Files are decoded on threads meanwhile. ``one_by_one``: texts are encoded so, as queries are, and not in batches. What
-    cannot be read is added to ``problems`` and has a row of zeros.
+    Files are decoded on threads meanwhile. ``one_by_one``: texts are encoded so, as queries are, and not in batches.
+    What cannot be read is added to ``problems`` and has a row of zeros.
     """
     vectors = np.zeros((len(media), encoder.space.dim), np.float32)
     seconds = np.zeros(len(media))
