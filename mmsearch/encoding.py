@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
 from mmsearch.manifests import Media, Terms
-from mmsearch.media import load_image
+from mmsearch.media import load_image, load_sound
 from mmsearch.ranking import compose
 from mmsearch.tables import Problems
 from mmsearch.types import Modality, Vector, Vectors
@@ -86,9 +86,11 @@ def encode(
         vectors[rows] = encoder.encode_texts([str(media[row].content) for row in rows])
         seconds[rows] = (time.perf_counter() - started) / len(rows)
         progress(done := done + len(rows), len(media))
-    files = [row for row, found in enumerate(media) if found.modality is not Modality.TEXT]
-    size = encoder.batch_size
-    batches = [files[start : start + size] for start in range(0, len(files), size)]
+    batches: list[list[int]] = []
+    for modality, size in ((Modality.IMAGE, encoder.batch_size), (Modality.AUDIO, 1)):
+        files = [row for row, found in enumerate(media) if found.modality is modality]
+        batches += [files[start : start + size] for start in range(0, len(files), size)]
+    warm: set[Modality] = set()
 
     def decoded(rows: list[int]) -> list[tuple[Any, float]]:
         return [_decode(encoder, media[row]) for row in rows]
@@ -102,23 +104,40 @@ def encode(
                     problems.add(media[row].place, str(content))
                 else:
                     good.append((row, content))
-            if good and rows is batches[0]:
-                encoder.encode_images([good[0][1]])  # nor is loading this one
             if good:
+                modality = media[rows[0]].modality
+                if modality not in warm:
+                    _encode(encoder, modality, [good[0][1]])  # nor is loading this one
+                    warm.add(modality)
                 started = time.perf_counter()
-                vectors[[row for row, _ in good]] = encoder.encode_images([content for _, content in good])
+                vectors[[row for row, _ in good]] = _encode(
+                    encoder, modality, [content for _, content in good]
+                )
                 seconds[[row for row, _ in good]] += (time.perf_counter() - started) / len(good)
             progress(done := done + len(rows), len(media))
     return vectors, seconds
 
 
 def _decode(encoder: Encoder, media: Media) -> tuple[Any, float]:
+    """A picture, the parts of a recording, or what is wrong with the file; and the seconds it took."""
     started = time.perf_counter()
+    content: Any
     try:
-        content: Any = encoder.prepare_image(load_image(media.content, min_side=encoder.image_size))
+        if media.modality is Modality.IMAGE:
+            content = encoder.prepare_image(load_image(media.content, min_side=encoder.image_size))
+        else:
+            content = list(load_sound(media.content, encoder.audio_window))
     except MediaError as error:
         content = error
     return content, time.perf_counter() - started
+
+
+def _encode(encoder: Encoder, modality: Modality, contents: Sequence[Any]) -> Vectors:
+    """Vectors of pictures, or of recordings: the mean direction of their parts."""
+    if modality is Modality.IMAGE:
+        return encoder.encode_images(contents)
+    parts = [encoder.encode_audio(clips) for clips in contents]
+    return np.stack([compose(list(found), [1.0] * len(found)) for found in parts])
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

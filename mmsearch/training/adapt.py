@@ -27,7 +27,7 @@ from mmsearch.tables import Problems
 from mmsearch.training.card import draw_curves, write_card
 from mmsearch.training.dataset import Dataset, Item
 from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
-from mmsearch.training.folder import fields_of, levels_of, write_model
+from mmsearch.training.folder import fields_of, scores_of, write_model
 from mmsearch.training.residual import Heads
 from mmsearch.types import Modality
 
@@ -141,9 +141,8 @@ def train_model(
             "pairs, another --head or --loss, or a lower --rate"
         )
     moved = _moved(fitted.heads, vectors)
-    space = write_model(
-        encoder, out, fitted, options, table, levels_of(encoder, fitted.heads, moved, dataset, media)
-    )
+    scores = scores_of(encoder, moved, dataset, media)
+    space = write_model(encoder, out, fitted, options, table, scores)
     if problems := verify(out, threads=threads):
         raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
     changes = {

@@ -9,63 +9,75 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.manifests import Media
+from mmsearch.training.centring import means_of, spreads_of
 from mmsearch.training.dataset import Dataset
-from mmsearch.training.evaluate_mini import ABSENT
 from mmsearch.training.export import append_residual
 from mmsearch.training.finetune import Fit, Options
-from mmsearch.training.residual import Heads
-from mmsearch.types import Modality
+from mmsearch.types import Modality, Vector
 
 Floats = NDArray[np.float32]
 Vectors = Mapping[Modality, Floats]
 
-GALLERY = 1000  # media that the levels are measured among, as those of the built-in model were
+GALLERY = 1000  # items that scores are measured among, as those of the built-in model were
+ENOUGH = 20  # items that tell a percentile
 
 
-def levels_of(
-    encoder: OnnxEncoder,
-    heads: Heads,
-    vectors: Vectors,
-    dataset: Dataset,
-    media: Mapping[Modality, Sequence[Media]],
-) -> dict[str, float]:
-    """``nothing_below`` of the new model, measured like that of the built-in one, if the base has such levels.
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What model.json says about scores: ``nothing_below``, and what brings several modalities to one scale."""
 
-    Halfway between the medians of the best scores of texts whose own is there, and of texts about absent things. A
-    level that the pairs cannot tell (texts, where no item has two) is the base's.
+    levels: Mapping[Modality, float]
+    means: Mapping[Modality, Vector]
+    spreads: Mapping[Modality, Mapping[Modality, float]]
+
+
+def scores_of(
+    encoder: OnnxEncoder, vectors: Vectors, dataset: Dataset, media: Mapping[Modality, Sequence[Media]]
+) -> Scores:
+    """The scores of the new model, measured like those of the built-in one; what the base does not have is left out.
+
+    Measured on the validation items, with items that were trained on where they are few. What the pairs cannot tell
+    (of a modality that they do not have, or how captions of a photo compare where none has two) is the base's.
     """
-    levels = {modality.value: level for modality, level in encoder.levels.items()}
-    if not levels or Modality.TEXT not in vectors:
-        return levels
-    with torch.no_grad():
-        absent = heads(Modality.TEXT, torch.from_numpy(encoder.encode_texts(ABSENT))).numpy()
-    row = {one: n for n, one in enumerate(media[Modality.TEXT])}
-    words = [[row[one] for one in item.media[Modality.TEXT]] for item in dataset.validation]
-    texts = vectors[Modality.TEXT]
-    asking = [n for rows in words for n in rows]
-
-    def halfway(queries: Floats, gallery: Floats) -> float:
-        there, away = (float(np.median((found @ gallery.T).max(1))) for found in (queries, absent))
-        return round((there + away) / 2, 2)
-
-    for modality, found in vectors.items():
-        if modality is not Modality.TEXT and asking:
-            # The vectors of the validation items are the last ones.
-            levels[modality.value] = halfway(texts[asking], found[-GALLERY:])
-    firsts = [rows[0] for rows in words if len(rows) > 1]
-    others = [n for rows in words for n in (rows[1:] if len(rows) > 1 else rows)]
-    if firsts:
-        levels[Modality.TEXT.value] = halfway(texts[firsts], texts[others])
-    return levels
+    items = (*dataset.validation, *dataset.train)[:GALLERY]
+    row = {modality: {one: n for n, one in enumerate(found)} for modality, found in media.items()}
+    owned = {
+        modality: [[row[modality][one] for one in item.media[modality]] for item in items]
+        for modality in media
+    }
+    levels = dict(encoder.levels)
+    words = owned.get(Modality.TEXT, [])
+    galleries: dict[Modality, list[int]] = {}
+    asking: dict[Modality, list[int]] = {}
+    for modality in media:
+        galleries[modality] = [rows[0] for rows in owned[modality] if rows]
+        asking[modality] = [n for rows in words for n in rows]
+    several = [rows for rows in words if len(rows) > 1]
+    asking[Modality.TEXT] = [rows[0] for rows in several]
+    galleries[Modality.TEXT] = [n for rows in several for n in rows[1:]]
+    for modality in levels:
+        if len(asking.get(modality, ())) >= ENOUGH:
+            gallery = vectors[modality][galleries[modality]]
+            best = (vectors[Modality.TEXT][asking[modality]] @ gallery.T).max(1)
+            levels[modality] = round(float(np.percentile(best, 5)), 2)
+    if not encoder.spreads:
+        return Scores(levels, {}, {})
+    whole = [n for n in range(len(items)) if all(owned[modality][n] for modality in media)]
+    if len(whole) < ENOUGH:
+        return Scores(levels, encoder.means, encoder.spreads)
+    alike = {modality: vectors[modality][[rows[n][0] for n in whole]] for modality, rows in owned.items()}
+    means = {**encoder.means, **means_of(alike)}
+    found = spreads_of(alike, means)
+    spreads = {asked: {**base, **found.get(asked, {})} for asked, base in encoder.spreads.items()}
+    return Scores(levels, means, spreads)
 
 
 def write_model(
-    encoder: OnnxEncoder, out: Path, fitted: Fit, options: Options, table: Path, levels: Mapping[str, float]
+    encoder: OnnxEncoder, out: Path, fitted: Fit, options: Options, table: Path, scores: Scores
 ) -> str:
     """Write graphs, tokenizer, canonical vectors and ``model.json``; returns the space id."""
     base = encoder.folder
@@ -96,10 +108,15 @@ def write_model(
             },
         },
     }
-    if levels:
-        fields["scores"] = fields.get("scores", {}) | {
-            modality: {"nothing_below": level} for modality, level in levels.items()
-        }
+    told = fields.get("scores", {}) | {
+        modality.value: {"nothing_below": level} for modality, level in scores.levels.items()
+    }
+    if scores.spreads:
+        told["spreads"] = scores.spreads
+        arrays: dict[str, Any] = {modality.value: mean for modality, mean in scores.means.items()}
+        np.savez(out / told["means"], **arrays)
+    if told:
+        fields["scores"] = told
     _seal(out, fields)
     _write_canonical(OnnxEncoder(out), out / fields["canonical"], trained)
     _seal(out, fields)  # now with the hash of the canonical vectors
@@ -117,6 +134,8 @@ def _write_canonical(encoder: OnnxEncoder, path: Path, trained: Sequence[str]) -
         arrays["image_vectors"] = encoder.encode_images(pictures)
     if Modality.TEXT in trained:
         arrays["text_vectors"] = encoder.encode_texts([str(text) for text in arrays["texts"]])
+    if Modality.AUDIO in trained:
+        arrays["sound_vectors"] = encoder.encode_audio(list(arrays["sounds"]))
     np.savez_compressed(path, **arrays)
 
 

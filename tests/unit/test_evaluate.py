@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import soundfile
 
 from mmsearch.errors import MediaError, ModelError
 from mmsearch.evaluate import Confusion, Result, compare, evaluate, retrieve
 from mmsearch.manifests import read_manifest
-from mmsearch.types import Image, Vectors
-from tests.toy import COLOURS, ToyEncoder
+from mmsearch.types import Image, Modality, Vectors
+from tests.toy import COLOURS, RATE, TONES, ToyEncoder, tone
 
 NAMES = ("red", "green", "blue", "white", "black")
 
@@ -136,8 +137,19 @@ def test_unreadable_files_are_named_with_manifest_and_row(folder: Path) -> None:
     assert second == f"  line 4: {folder / 'blue.png'}: is empty (zero bytes)"
 
 
+def test_sounds_meet_pictures_and_texts(folder: Path) -> None:
+    for name in TONES:
+        soundfile.write(folder / f"{name}.wav", tone(name), RATE)
+    path = folder / "asked.csv"
+    path.write_text("audio,image,text\n" + "".join(f"{name}.wav,{name}.png,{name}\n" for name in TONES))
+    found = {result.name: values(result) for result in evaluate(ToyEncoder(), read_manifest(path)).results}
+    assert len(found) == 6
+    assert all(measured["recall@1"] == 1 for measured in found.values())
+
+
 def test_directions_without_a_tower_are_left_out_and_said(folder: Path) -> None:
     encoder = ToyEncoder()
+    encoder.modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     (folder / "a.wav").write_bytes(b"RIFF")
     path = folder / "asked.jsonl"
     path.write_text('{"image": "red.png", "audio": "a.wav", "text": "red"}\n')

@@ -267,7 +267,14 @@ def test_base_install_has_what_is_imported_and_nothing_else() -> None:
 
 
 def test_base_install_has_no_torch() -> None:
-    assert not base_requirements() & {"torch", "transformers", "open-clip-torch", "pyarrow", "av"}
+    assert not base_requirements() & {
+        "torch",
+        "transformers",
+        "open-clip-torch",
+        "pyarrow",
+        "av",
+        "matplotlib",
+    }
 
 
 @pytest.fixture(scope="module")

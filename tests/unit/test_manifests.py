@@ -77,10 +77,10 @@ def test_labels_ask_for_classes_and_as_queries(folder: Path) -> None:
 
 
 def test_triples_tell_files_from_texts_by_their_names(folder: Path) -> None:
-    (trial,) = read(folder, "query,positive,negative\nred car,a.png,b.png\nc.png,rooster.,a.png\n").values()
+    (trial,) = read(folder, "query,positive,negative\nred car,a.png,b.png\na.wav,rooster.,c.png\n").values()
     assert isinstance(trial, Choice)
-    assert [media.modality.value for media in trial.queries] == ["text", "image"]
-    assert [str(media) for media in trial.candidates[1]] == ["rooster.", str(folder / "a.png")]
+    assert [media.modality.value for media in trial.queries] == ["text", "audio"]
+    assert [str(media) for media in trial.candidates[1]] == ["rooster.", str(folder / "c.png")]
 
 
 def test_composed_queries_leave_out_the_picture_they_start_from(folder: Path) -> None:

@@ -83,6 +83,48 @@ def test_one_side_only_keeps_the_space_and_the_other_tower(base: Path, pairs: Pa
     assert verify(new) == []
 
 
+def test_scores_are_measured_anew_as_far_as_the_pairs_tell(base: Path, pairs: Path, tmp_path: Path) -> None:
+    towers = ("image", "text", "audio")
+    spreads = {asked: dict.fromkeys(towers, 0.5) for asked in towers}
+    old = save_colour_model(tmp_path / "old", means=dict.fromkeys(towers, [0.1] * 4), spreads=spreads)
+    train_model(pairs, read(pairs), old, tmp_path / "new", QUICK)
+    encoder = OnnxEncoder(tmp_path / "new")
+    texts = encoder.encode_texts([SWAPPED[list(SWAPPED)[n % 4]] for n in range(160)])
+    images = encoder.encode_images([PIL.Image.open(tmp_path / f"{n}.png") for n in range(160)])
+    np.testing.assert_allclose(encoder.means[Modality.IMAGE], images.mean(0), atol=1e-5)
+    np.testing.assert_allclose(encoder.means[Modality.AUDIO], [0.1] * 4, atol=1e-6)
+    beyond = (texts @ (images - images.mean(0)).T)[~np.eye(160, dtype=bool)]
+    assert encoder.spreads[Modality.TEXT][Modality.IMAGE] == pytest.approx(
+        np.percentile(beyond, 99), abs=1e-4
+    )
+    assert encoder.spreads[Modality.TEXT][Modality.AUDIO] == 0.5
+    best = (np.unique(texts, axis=0) @ images.T).max(1)
+    assert best.min() - 0.01 <= encoder.levels[Modality.IMAGE] <= best.max() + 0.01
+    assert encoder.levels[Modality.TEXT] == 0.9  # no picture has two names
+
+
+def test_sounds_are_trained_on_too(base: Path, tmp_path: Path) -> None:
+    import soundfile
+
+    from tests.toy import RATE, TONES
+
+    generator = np.random.default_rng(0)
+    lines = [["audio", "text", "split"]]
+    for number in range(60):
+        heard = list(TONES)[number % 3]
+        length = np.arange(RATE // 2) / RATE
+        samples = np.sin(2 * np.pi * TONES[heard] * length) + 0.05 * generator.standard_normal(len(length))
+        soundfile.write(tmp_path / f"{number}.wav", 0.5 * samples.astype(np.float32), RATE)
+        lines.append([f"{number}.wav", SWAPPED[heard], "val" if number >= 40 else "train"])
+    path = tmp_path / "sounds.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    trained = train_model(path, read(path), base, tmp_path / "new", dataclasses.replace(QUICK, batch=20))
+    change = trained.validation["text->audio"]["recall@1"]
+    assert change.base.value < 0.5 < change.new.value
+    assert verify(tmp_path / "new") == []
+
+
 def test_resuming_gives_the_model_of_an_uninterrupted_run(base: Path, pairs: Path, tmp_path: Path) -> None:
     options = dataclasses.replace(QUICK, epochs=8)
     (tmp_path / "one").mkdir()
