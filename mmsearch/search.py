@@ -199,9 +199,9 @@ class Search:
             limit *= 8
         fused = reciprocal_rank_fusion([ranked.owners[:most], order[:most]])
         parts = dict(zip(ranked.owners, ranked.parts, strict=True))
-        # A hit names the part that brought it there: the one with the words, if they rank it higher than its nearness.
+        # A hit names the part that brought it there: the one with the words, unless its nearness ranks it higher.
         nearness = {owner: rank for rank, owner in enumerate(ranked.owners)}
-        parts |= {owner: said_in[owner] for rank, owner in enumerate(order) if rank < nearness[owner]}
+        parts |= {owner: said_in[owner] for rank, owner in enumerate(order) if rank <= nearness[owner]}
         return _Ranked(list(fused), [parts[owner] for owner in fused], list(fused.values()))
 
     def _matching(
