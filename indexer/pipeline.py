@@ -16,6 +16,7 @@ from indexer.plan import File, make_plan
 from indexer.prepare import Prepared, Preparer
 from indexer.report import Listener, Progress, Report, Skipped, printable
 from indexer.scan import scan
+from indexer.speech import TRANSCRIBED, Speech
 from mmsearch.catalog import FileRecord, FileUpdate
 from mmsearch.engine import Engine
 from mmsearch.errors import MediaError, PruneRefused
@@ -37,6 +38,7 @@ def index(
     *,
     exclude: Sequence[str] = (),
     prune: bool = False,
+    transcribe: bool | None = None,
     progress: Listener | None = None,
     workers: int | None = None,
 ) -> Report:
@@ -45,18 +47,20 @@ def index(
     An unchanged file costs a ``stat``. A changed one is encoded again and keeps its id; one that moved within or
     between the given folders keeps id and vectors; content that is known is never encoded again. ``exclude`` are globs
     as in a ``.gitignore`` in each folder. ``prune`` allows more than half of a folder's files to be forgotten.
+    ``transcribe`` also writes down what is said in recordings (extra ``voice``), be they indexed already; None goes on
+    doing so in folders that hold a transcribed recording.
     ``workers`` is the number of decode threads (default: two, or one a core).
 
     A file that cannot be indexed becomes a line in the report with its reason, and an item that it had before stays.
     Whatever was committed before an interruption is kept, and the next run goes on from there.
 
-    Raises ``MediaError`` for a path that does not exist, ``PruneRefused``, ``CatalogBusy``, and what ``Engine.add``
-    raises about the catalog or the model.
+    Raises ``MediaError`` for a path that does not exist, ``PruneRefused``, ``CatalogBusy``, and ``MissingExtra``, and
+    what ``Engine.add`` raises about the catalog or the model.
     """
     started = time.perf_counter()
     with engine.writing(what="indexing"):
         run = _Run(engine, progress)
-        run.compare(paths, exclude, prune)
+        run.compare(paths, exclude, prune, transcribe)
         try:
             run.take_all(workers or max(2, min(16, os.cpu_count() or 2)))
             run.forget(prune)
@@ -78,6 +82,7 @@ class _Run:
         self._progress = progress
         self._plan = make_plan((), {}, prune=False)
         self._gone: list[str] = []  # roots that are not there
+        self._speech = Speech(engine, {}, False)
         self._prepare = Preparer(self._encoder, ())
         self._queues: dict[Modality, list[tuple[list[NewPart], int]]] = {
             Modality.IMAGE: [],
@@ -91,7 +96,9 @@ class _Run:
         self._sources: dict[bytes, int] = {}  # what is committed: content -> item id
         self._last_commit = time.monotonic()
 
-    def compare(self, paths: Sequence[str | Path], exclude: Sequence[str], prune: bool) -> None:
+    def compare(
+        self, paths: Sequence[str | Path], exclude: Sequence[str], prune: bool, transcribe: bool | None
+    ) -> None:
         """Find out what is to be done."""
         with self._timed("scan"):
             roots = dict.fromkeys(os.path.abspath(path) for path in paths)
@@ -102,8 +109,10 @@ class _Run:
             for root in self._gone:
                 if not known[root] and root not in remembered:
                     raise MediaError(root, "no such file or folder")
-            self._plan = make_plan(scans, known, prune=prune)
-            self._prepare = Preparer(self._encoder, {file.content_hash for file in self._plan.known.values()})
+            self._speech = Speech(self._engine, known, transcribe)
+            self._plan = make_plan(scans, known, prune=prune, again=self._speech.behind)
+            hashes = {file.content_hash for file in self._plan.known.values()}
+            self._prepare = Preparer(self._encoder, hashes, self._speech.write_down)
             self.report.unchanged = self._plan.unchanged
             self.report.skipped = list(dict.fromkeys(line for found in scans for line in found.skipped))
         for root in roots:
@@ -122,7 +131,9 @@ class _Run:
                     arrived = []
                     for n in range(start, start + len(files)):
                         while len(window) < ahead and n + len(window) < len(todo):
-                            window.append(pool.submit(self._prepare, todo[n + len(window)]))
+                            file = todo[n + len(window)]
+                            again = file.path in self._speech.behind
+                            window.append(pool.submit(self._prepare, file, decode=again))
                         arrived.append(window.popleft().result())
                     self._look_up(arrived)
                     for n, (file, ready) in enumerate(zip(files, arrived, strict=True), start + 1):
@@ -168,7 +179,8 @@ class _Run:
         self.report.seconds["decode"] += ready.decode_seconds
         self.report.seconds["encode"] += ready.encode_seconds
         record = self._plan.known.get(file.path)
-        if record is not None and record.content_hash == ready.content_hash:
+        same = record is not None and record.content_hash == ready.content_hash
+        if record is not None and same and file.path not in self._speech.behind:
             self._moves.append((record, ready.file))
             self.report.unchanged += 1
             return
@@ -190,6 +202,7 @@ class _Run:
             self.report.updated += 1
         self._pending.append(ready)
         if not copied and ready.parts is not None:
+            self.report.transcribed += TRANSCRIBED in ready.attributes
             self._parts[ready.content_hash] = ready
             for n, part in enumerate(ready.parts):
                 if part.vector is None:
@@ -199,19 +212,24 @@ class _Run:
                     self._encode(modality)
 
     def _copy(self, ready: Prepared) -> bool:
-        """Give it the parts of a file with the same content, if there is one."""
+        """Give it the parts of a file with the same content, if there is one that has what this one is to have."""
         twin = self._parts.get(ready.content_hash)
-        if twin is not None:
-            ready.parts, ready.title = twin.parts, twin.title
-            ready.attributes = ready.attributes or twin.attributes
-            return True
         source = self._sources.get(ready.content_hash)
-        if source is None:
+        copy = dataclasses.replace(ready)
+        heard = ready.modality is Modality.AUDIO  # what is known of a sound is known from decoding it
+        if twin is not None:
+            copy.parts, copy.title = twin.parts, twin.title
+            copy.attributes = dict(twin.attributes) if heard else ready.attributes
+        elif source is not None:
+            (item,) = self._engine.get([source])
+            copy.title = None if item.title == Path(item.key).stem else item.title
+            copy.parts = self._engine.copy_parts(source)
+            copy.attributes = dict(item.attributes) if heard else ready.attributes
+        else:
             return False
-        (item,) = self._engine.get([source])
-        ready.title = None if item.title == Path(item.key).stem else item.title
-        ready.parts = self._engine.copy_parts(source)
-        ready.attributes = ready.attributes or dict(item.attributes)
+        if not self._speech.fits(copy):
+            return False
+        ready.parts, ready.title, ready.attributes = copy.parts, copy.title, copy.attributes
         return True
 
     def _batch(self, modality: Modality) -> int:

@@ -69,8 +69,14 @@ class Plan:
                 )
 
 
-def make_plan(scans: Sequence[Scan], known: Mapping[str, Mapping[str, FileRecord]], *, prune: bool) -> Plan:
-    """Compare what was found with ``known``: root -> path -> record.
+def make_plan(
+    scans: Sequence[Scan],
+    known: Mapping[str, Mapping[str, FileRecord]],
+    *,
+    prune: bool,
+    again: Collection[str] = (),
+) -> Plan:
+    """Compare what was found with ``known``: root -> path -> record. Files in ``again`` are read even if unchanged.
 
     Raises ``PruneRefused`` (unless ``prune``) if more than half of a root's files are gone and no new file could be
     one of them.
@@ -83,7 +89,7 @@ def make_plan(scans: Sequence[Scan], known: Mapping[str, Mapping[str, FileRecord
     todo, unchanged = [], 0
     for path, (size, mtime_ns) in found.items():
         record = records.get(path)
-        if record is not None and record.size == size and record.mtime_ns == mtime_ns:
+        if record is not None and (record.size, record.mtime_ns) == (size, mtime_ns) and path not in again:
             unchanged += 1
         else:
             todo.append(File(path, size, mtime_ns))

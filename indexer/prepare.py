@@ -52,11 +52,18 @@ class Preparer:
     """Reads, hashes and decodes files for ``encoder``; safe to use from several threads.
 
     A file whose content hash is among ``known``, or has come before, is not decoded. This is a short cut and no
-    promise: whoever takes the result has to look where the content is, and may find that it is gone.
+    promise: whoever takes the result has to look where the content is, and may find that it is gone. ``write_down`` is
+    called with each decoded recording.
     """
 
-    def __init__(self, encoder: Encoder, known: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        known: Iterable[bytes],
+        write_down: Callable[[Prepared], None] = lambda _: None,
+    ) -> None:
         self._encoder = encoder
+        self._write_down = write_down
         self._seen = set(known)
         self._lock = threading.Lock()
 
@@ -95,6 +102,9 @@ class Preparer:
             (vector,) = self._encoder.encode_audio([clip])
             prepared.encode_seconds += time.perf_counter() - before
             prepared.parts.append(NewPart(modality=Modality.AUDIO, vector=vector, start=start, end=end))
+        before = time.perf_counter()
+        self._write_down(prepared)
+        prepared.encode_seconds += time.perf_counter() - before
         spent = time.perf_counter() - started
         prepared.decode_seconds = spent - prepared.read_seconds - prepared.encode_seconds
         return prepared

@@ -34,9 +34,10 @@ class Skipped:
 class Report:
     """What a run did, in files.
 
-    ``copies`` of the added and updated ones had content that was known, and were not encoded. ``notes`` are about files
-    that were indexed although something was odd. ``seconds``: scan (folders and comparison), read and decode (summed
-    over threads), encode, commit, save; ``total`` on the clock.
+    ``copies`` of the added and updated ones had content that was known, and were not encoded; in ``transcribed`` ones
+    what is said was written down. ``notes`` are about files that were indexed although something was odd. ``seconds``:
+    scan (folders and comparison), read and decode (summed over threads), encode (that of sounds too), commit, save;
+    ``total`` on the clock.
     """
 
     added: int = 0
@@ -45,6 +46,7 @@ class Report:
     removed: int = 0
     unchanged: int = 0
     copies: int = 0
+    transcribed: int = 0
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
     notes: list[Skipped] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(

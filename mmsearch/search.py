@@ -189,12 +189,19 @@ class Search:
                 for part, owner in zip(found.ids.tolist(), found.owners.tolist(), strict=True)
                 if owner in kept
             }
-            order = list(dict.fromkeys(owner_of[part] for part, _, _ in matches if part in owner_of))
+            said_in: dict[int, int] = {}
+            for part, _, _ in matches:
+                if part in owner_of:
+                    said_in.setdefault(owner_of[part], part)
+            order = list(said_in)
             if len(order) >= most or len(matches) < limit:
                 break
             limit *= 8
         fused = reciprocal_rank_fusion([ranked.owners[:most], order[:most]])
         parts = dict(zip(ranked.owners, ranked.parts, strict=True))
+        # A hit names the part that brought it there: the one with the words, unless its nearness ranks it higher.
+        nearness = {owner: rank for rank, owner in enumerate(ranked.owners)}
+        parts |= {owner: said_in[owner] for rank, owner in enumerate(order) if rank <= nearness[owner]}
         return _Ranked(list(fused), [parts[owner] for owner in fused], list(fused.values()))
 
     def _matching(

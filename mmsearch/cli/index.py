@@ -45,6 +45,15 @@ def index(
             "--prune", help="Forget files even if a folder is missing, empty, or lost more than half of them."
         ),
     ] = False,
+    transcribe: Annotated[
+        bool | None,
+        typer.Option(
+            "--transcribe/--no-transcribe",
+            help="Write down what is said in recordings (English, extra `voice`), also in those indexed before. Not "
+            "given: in folders where it was done before.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     model: NewModel = None,
     threads: Threads = None,
@@ -69,7 +78,7 @@ def index(
         if not jobs:
             raise ConfigError("index what? Give a folder: `mmsearch index FOLDER`; later runs remember it")
         with _progress() as listener:
-            report = _run(engine, jobs, prune, listener)
+            report = _run(engine, jobs, prune, transcribe, listener)
         held = engine.status().items
     if json:
         from mmsearch.cli.text import json_line, write_bytes
@@ -94,13 +103,21 @@ def _jobs(
     return [(found, list(globs)) for globs, found in groups.items()]
 
 
-def _run(engine: Engine, jobs: list[tuple[list[str], list[str]]], prune: bool, listener: Listener) -> Report:
+def _run(
+    engine: Engine,
+    jobs: list[tuple[list[str], list[str]]],
+    prune: bool,
+    transcribe: bool | None,
+    listener: Listener,
+) -> Report:
     from indexer.pipeline import index as index_files
     from indexer.report import Report
 
     whole = Report()
     for paths, exclude in jobs:
-        report = index_files(engine, paths, exclude=exclude, prune=prune, progress=listener)
+        report = index_files(
+            engine, paths, exclude=exclude, prune=prune, transcribe=transcribe, progress=listener
+        )
         for field in dataclasses.fields(Report):
             value = getattr(report, field.name)
             if field.name == "seconds":
@@ -126,6 +143,7 @@ def _summary(report: Report, held: int) -> None:
         (report.renamed, "renamed"),
         (report.removed, "removed"),
         (report.unchanged, "unchanged"),
+        (report.transcribed, "transcribed"),
         (len(report.skipped), "skipped"),
     ]
     said = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "nothing to do"

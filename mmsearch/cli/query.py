@@ -33,6 +33,16 @@ def _file(name: str) -> Path | str:
     return name if name.startswith(("http://", "https://")) else Path(name).expanduser()
 
 
+def spoken(source: str) -> str:
+    """The words of a recording, told on stderr. Raises ``MediaError`` if there are none, ``MissingExtra``."""
+    from mmsearch.cli.text import note
+    from mmsearch.encoders.voice import Transcriber
+
+    words = Transcriber().words(sys.stdin.buffer.read() if source == "-" else _file(source))
+    note(f"heard: {words}")
+    return words
+
+
 def build_query(
     words: Sequence[str],
     images: Sequence[str] = (),

@@ -35,6 +35,14 @@ def search(
             help="Look for what resembles this sound; - reads it from standard input. Repeatable.",
         ),
     ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            "--voice",
+            metavar="FILE|URL|-",
+            help="Look for what is said in this recording (English, extra `voice`); the words are printed.",
+        ),
+    ] = None,
     like: Annotated[
         list[int] | None,
         typer.Option("--like", metavar="ID", help="Look for what resembles this item. Repeatable."),
@@ -111,8 +119,10 @@ def search(
         raise QueryError("--preview draws in a terminal, and the output goes elsewhere; leave it away")
     if preview and not os.get_terminal_size(sys.stdout.fileno()).columns:
         raise QueryError("--preview needs to know how large the terminal is, and it does not tell its size")
-    from mmsearch.cli.query import build_query
+    from mmsearch.cli.query import build_query, spoken
 
+    if voice is not None:
+        words = [*(words or ()), spoken(voice)]
     query = build_query(
         words or (),
         image or (),

@@ -49,7 +49,7 @@ class OnnxEncoder:
         self._text = manifest.text_tower()
         self._audio = manifest.audio_tower()
         self._manifest = manifest
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._locks = {modality: threading.Lock() for modality in Modality}
         self._sessions: dict[Modality, InferenceSession] = {}
         self._tokenizer: tuple[Tokenizer, int] | None = None
@@ -262,7 +262,8 @@ def _unit(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

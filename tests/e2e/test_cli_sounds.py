@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,11 @@ def test_a_model_without_the_tower_indexes_the_rest_and_says_what_it_left_out(
     asked = in_process("search", "--audio", folder / "red.wav")
     assert asked.code == 5
     assert "no audio tower" in asked.err
+
+
+def test_without_the_extra_voice_says_so(heard: Cli, sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)  # as if it were not installed
+    for arguments in (["search", "--voice", sounds / "red.wav"], ["index", sounds, "--transcribe"]):
+        ran = heard(*arguments)
+        assert (ran.code, ran.out) == (5, "")
+        assert 'pip install "mmsearch[voice]"' in ran.err

