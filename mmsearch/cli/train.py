@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["linear", "mlp"]
 LossName = Literal["infonce", "sigmoid"]
+FusionName = Literal["sum", "linear", "attention"]
 Side = Literal["image", "text", "audio"]
 
 
@@ -67,6 +68,14 @@ def train(
     loss: Annotated[
         LossName, typer.Option("--loss", metavar="infonce|sigmoid", help="The contrastive loss.")
     ] = "infonce",
+    fusion: Annotated[
+        FusionName | None,
+        typer.Option(
+            "--fusion",
+            metavar="sum|linear|attention",
+            help="Also train a head that makes one vector of all media of an item, also if some are missing.",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="At most so many epochs.")] = 30,
     patience: Annotated[
         int,
@@ -124,6 +133,7 @@ def train(
         only=Modality(only) if only else None,
         head=head,
         loss=loss,
+        fusion=fusion,
         epochs=epochs,
         patience=patience,
         batch=batch,
@@ -196,5 +206,7 @@ def _summary(trained: Trained) -> None:
                 if name in measures:
                     base, new, difference = described(name, measures[name])
                     say(f"{direction:<{width}} {name.replace('_', ' '):<12} {base:>6} {new:>6}  {difference}")
+    for name, figures in trained.fusion.items():
+        say(f"items fused from {name}: other texts find them, recall@1 {100 * figures['recall@1'].value:.1f}")
     say(f"{trained.out}: a model of the space {trained.space}, epoch {trained.best}. Its card: MODEL_CARD.md")
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Waveform
 
-__all__ = ["AudioTower", "ImageTower", "Manifest", "TextTower"]
+__all__ = ["AudioTower", "Fusion", "ImageTower", "Manifest", "TextTower"]
 
 FORMAT = 1
 
@@ -136,6 +136,17 @@ class AudioTower:
         return clip if len(clip) >= self.shortest else np.resize(clip, self.shortest)
 
 
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+    """``fusion`` of a model.json: a graph that makes one vector of those of an item's media. ``inputs`` says which
+    modality each input of the graph takes.
+    """
+
+    file: Path
+    output: str
+    inputs: Mapping[str, Modality]
+
+
 class Manifest:
     """The fields of a ``model.json``, checked as they are asked for. Each method raises ``ModelError`` that names
     the file and the field.
@@ -224,6 +235,17 @@ class Manifest:
             batch=tower._integer("batch", 1),
             window=AudioWindow(rate, seconds, tower._seconds("hop_seconds", seconds / 2)),
             shortest=max(1, round(rate * tower._seconds("min_seconds", 1.0))),
+        )
+
+    def fusion(self) -> Fusion | None:
+        if (fusion := self._optional_section("fusion")) is None:
+            return None
+        inputs = fusion._section("inputs")
+        names = Literal["image", "text", "audio"]
+        return Fusion(
+            file=fusion._file("file"),
+            output=fusion._value("output", str),
+            inputs={name: Modality(inputs._choice(name, names)) for name in inputs._fields},
         )
 
     def means(self) -> dict[Modality, Vector]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.encoders.manifest import AudioTower, ImageTower, Manifest, TextTower
+from mmsearch.encoders.manifest import AudioTower, Fusion, ImageTower, Manifest, TextTower
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Vector, Vectors, Waveform
 
@@ -52,6 +52,7 @@ class OnnxEncoder:
         self._threads = threads or usable_cores()
         self._locks = {modality: threading.Lock() for modality in Modality}
         self._sessions: dict[Modality, InferenceSession] = {}
+        self._fusion: InferenceSession | None = None
         self._tokenizer: tuple[Tokenizer, int] | None = None
 
     @property
@@ -139,6 +140,29 @@ class OnnxEncoder:
 
         return ThreadPoolExecutor(self._threads, "encode")
 
+    def fuse(self, vectors: Mapping[Modality, Vectors]) -> Vectors:
+        """One vector (n, dim) for each of n items from those of its media: (n, dim) of each modality, rows of zeros
+        where an item has none; a modality that no item has may be left out.
+
+        Raises ``ModelError`` if the model has no fusion head (``mmsearch train --fusion``), or not for a modality.
+        """
+        fusion = self._manifest.fusion()
+        if fusion is None:
+            raise ModelError(
+                f"{self.folder}: this model has no fusion head. Train one with `mmsearch train --fusion`."
+            )
+        if unknown := sorted(set(vectors) - set(fusion.inputs.values())):
+            raise ModelError(f"{fusion.file}: does not fuse {unknown[0]}. Leave it out, or train with it.")
+        with self._locks[Modality.TEXT]:
+            if self._fusion is None:
+                self._fusion = _load(fusion, list(fusion.inputs))
+        rows = len(next(iter(vectors.values()), ()))
+        nothing = np.zeros((rows, self.space.dim), np.float32)
+        feeds = {
+            name: np.asarray(vectors.get(given, nothing), np.float32) for name, given in fusion.inputs.items()
+        }
+        return _unit(self._run(self._fusion, fusion, feeds))
+
     def _side_by_side(
         self, encode: Callable[[Sequence[int]], None], batches: Sequence[Sequence[int]]
     ) -> None:
@@ -154,7 +178,7 @@ class OnnxEncoder:
     def _run(
         self,
         session: InferenceSession,
-        tower: ImageTower | TextTower | AudioTower,
+        tower: ImageTower | TextTower | AudioTower | Fusion,
         feeds: dict[str, NDArray[Any]],
     ) -> Vectors:
         try:
@@ -273,7 +297,7 @@ def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _load(tower: ImageTower | TextTower | AudioTower, inputs: list[str]) -> InferenceSession:
+def _load(tower: ImageTower | TextTower | AudioTower | Fusion, inputs: list[str]) -> InferenceSession:
     import onnxruntime
 
     if not tower.file.is_file():

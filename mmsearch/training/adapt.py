@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from mmsearch.training.card import draw_curves, write_card
 from mmsearch.training.dataset import Dataset, Item
 from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
 from mmsearch.training.folder import fields_of, scores_of, write_model
+from mmsearch.training.fusion import figures, fit_fusion
 from mmsearch.training.residual import Heads
 from mmsearch.types import Modality
 
@@ -53,7 +55,9 @@ Changes = Mapping[str, Mapping[str, Change]]
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training came to. `media` counts (train, validation) by modality."""
+    """What a training came to. `media` counts (train, validation) by modality; `fusion` has, for items fused from
+    everything and from each modality alone, how well their other texts find them.
+    """
 
     out: Path
     base: str
@@ -70,6 +74,7 @@ class Trained:
     history: Sequence[Epoch]
     validation: Changes
     general: Changes
+    fusion: Mapping[str, Mapping[str, Figure]]
 
     def as_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
@@ -141,18 +146,15 @@ def train_model(
             "pairs, another --head or --loss, or a lower --rate"
         )
     moved = _moved(fitted.heads, vectors)
+    fusion = fit_fusion(moved, train, validation, options) if options.fusion else None
     scores = scores_of(encoder, moved, dataset, media)
-    space = write_model(encoder, out, fitted, options, table, scores)
+    space = write_model(encoder, out, fitted, options, table, scores, fusion)
     if problems := verify(out, threads=threads):
         raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
     changes = {
         new.name: _change(old, new)
         for old, new in zip(_results(vectors, validation), _results(moved, validation), strict=True)
     }
-    general = read_manifest(GENERAL)
-    before, after = (
-        evaluate(found, general).results for found in (encoder, OnnxEncoder(out, threads=threads))
-    )
     trained = Trained(
         out=out,
         base=fields_of(base)["name"],
@@ -168,7 +170,8 @@ def train_model(
         best=fitted.best,
         history=fitted.history,
         validation=changes,
-        general={new.name: _change(old, new) for old, new in zip(before, after, strict=True)},
+        general=_forgotten(encoder, OnnxEncoder(out, threads=threads)),
+        fusion=figures(fusion, moved, validation) if fusion else {},
     )
     draw_curves(fitted.history, fitted.best, out / "curves.png")
     write_card(trained, out / "MODEL_CARD.md")
@@ -208,7 +211,9 @@ def _encoded(
     vectors = dict(zip(media, np.split(rows, ends[:-1]), strict=True))
     kept.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {modality.value: found for modality, found in vectors.items()}
-    np.savez(kept, **arrays)
+    partial = kept.with_suffix(".part.npz")
+    np.savez(partial, **arrays)
+    os.replace(partial, kept)
     return vectors
 
 
@@ -256,6 +261,15 @@ def _results(vectors: Vectors, side: Side) -> Iterator[Result]:
             (),
             (),
         )
+
+
+def _forgotten(base: OnnxEncoder, new: OnnxEncoder) -> dict[str, dict[str, Change]]:
+    """Base and new model on the general set; empty if they have not the towers for it."""
+    if not {Modality.IMAGE, Modality.TEXT} <= base.modalities:
+        return {}
+    manifest = read_manifest(GENERAL)
+    before, after = (evaluate(encoder, manifest).results for encoder in (base, new))
+    return {now.name: _change(then, now) for then, now in zip(before, after, strict=True)}
 
 
 def _change(old: Result, new: Result) -> dict[str, Change]:

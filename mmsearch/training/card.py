@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mmsearch.training.finetune import Epoch
 
 if TYPE_CHECKING:
+    from mmsearch.evaluate import Figure
     from mmsearch.training.adapt import Change, Trained
 
 SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
@@ -47,6 +48,19 @@ def write_card(trained: "Trained", path: Path) -> None:
     )
     left_out = f" {trained.left_out:,} rows of the split test were left out." if trained.left_out else ""
     loss = "Multi-positive InfoNCE" if options.loss == "infonce" else "Sigmoid loss"
+    fused = ""
+    if trained.fusion:
+        lines = [f"| {name} | {_shares(found)} |" for name, found in trained.fusion.items()]
+        fused = f"""## One vector for an item
+
+A fusion head ({options.fusion}) makes one vector of all media of an item; it was trained with media dropped at
+random. How well the other texts of the validation items find them (R@1 / R@5 / R@10), fused from
+
+| | |
+|---|---|
+{chr(10).join(lines)}
+
+"""
     path.write_text(
         f"""# {trained.out.resolve().name}
 
@@ -84,11 +98,15 @@ The general set, photos and captions that come with mmsearch and that nobody tra
 
 {changes_table(trained.general)}
 
-Shares are per cent; in brackets the 95 % interval of the paired bootstrap. A difference whose interval holds 0 may be
-chance.
+{fused}Shares are per cent; in brackets the 95 % interval of the paired bootstrap. A difference whose interval holds 0
+may be chance.
 """,
         "utf-8",
     )
+
+
+def _shares(found: "Mapping[str, Figure]") -> str:
+    return " / ".join(f"{100 * found[name].value:.1f}" for name in SHOWN[:3] if name in found)
 
 
 def changes_table(changes: Mapping[str, Mapping[str, "Change"]]) -> str:

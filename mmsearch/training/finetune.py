@@ -18,6 +18,7 @@ from mmsearch.training.residual import Heads, Kind
 from mmsearch.types import Modality
 
 Loss = Literal["infonce", "sigmoid"]
+FusionKind = Literal["sum", "linear", "attention"]
 KS = (1, 5, 10)
 
 
@@ -25,7 +26,8 @@ KS = (1, 5, 10)
 class Options:
     """How to train. `only` names the one modality that gets a head; None: all that the pairs have.
 
-    `batch` is in items, `patience` in epochs without a better validation recall.
+    `batch` is in items, `patience` in epochs without a better validation recall. `fusion` asks for a head that makes
+    one vector of all media of an item.
     """
 
     only: Modality | None = None
@@ -37,6 +39,7 @@ class Options:
     decay: float = 0.05
     among_texts: float = 0.25
     patience: int = 6
+    fusion: FusionKind | None = None
     seed: int = 0
 
 

@@ -17,6 +17,7 @@ from mmsearch.training.centring import means_of, spreads_of
 from mmsearch.training.dataset import Dataset
 from mmsearch.training.export import append_residual
 from mmsearch.training.finetune import Fit, Options
+from mmsearch.training.fusion import FILE, Fusion, export_fusion
 from mmsearch.types import Modality, Vector
 
 Floats = NDArray[np.float32]
@@ -77,7 +78,13 @@ def scores_of(
 
 
 def write_model(
-    encoder: OnnxEncoder, out: Path, fitted: Fit, options: Options, table: Path, scores: Scores
+    encoder: OnnxEncoder,
+    out: Path,
+    fitted: Fit,
+    options: Options,
+    table: Path,
+    scores: Scores,
+    fusion: Fusion | None = None,
 ) -> str:
     """Write graphs, tokenizer, canonical vectors and ``model.json``; returns the space id."""
     base = encoder.folder
@@ -108,6 +115,13 @@ def write_model(
             },
         },
     }
+    # A fusion of the base was made for its own vectors.
+    if replaced := fields.pop("fusion", None):
+        fields["files"].pop(replaced["file"], None)
+        (out / replaced["file"]).unlink()
+    if fusion is not None:
+        fields["fusion"] = export_fusion(fusion, encoder.space.dim, out / FILE)
+        fields["files"][FILE] = {}
     told = fields.get("scores", {}) | {
         modality.value: {"nothing_below": level} for modality, level in scores.levels.items()
     }

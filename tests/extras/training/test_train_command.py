@@ -146,6 +146,30 @@ def test_resuming_gives_the_model_of_an_uninterrupted_run(base: Path, pairs: Pat
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
+def test_a_fusion_head_makes_one_vector_of_picture_and_title(base: Path, pairs: Path, tmp_path: Path) -> None:
+    from mmsearch.errors import ModelError
+
+    rows = [
+        f"{n}.png,{SWAPPED[list(SWAPPED)[n % 4]]} {word}" for n in range(160) for word in ("red", "thing")
+    ]
+    pairs.write_text("\n".join(["image,text", *rows]) + "\n")
+    options = dataclasses.replace(QUICK, fusion="attention")
+    trained = train_model(pairs, read(pairs), base, tmp_path / "new", options)
+    assert set(trained.fusion) == {"everything", "image only", "text only"}
+    assert verify(tmp_path / "new") == []
+    encoder = OnnxEncoder(tmp_path / "new")
+    images = encoder.encode_images([PIL.Image.open(tmp_path / f"{n}.png") for n in range(3)])
+    texts = encoder.encode_texts(["green thing", "blue thing", "red thing"])
+    fused = encoder.fuse({Modality.IMAGE: images, Modality.TEXT: texts})
+    np.testing.assert_allclose(np.linalg.norm(fused, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(encoder.fuse({Modality.TEXT: texts}), texts, atol=1e-5)
+    with pytest.raises(ModelError, match="does not fuse audio"):
+        encoder.fuse({Modality.AUDIO: texts})
+    with pytest.raises(ModelError, match="no fusion head"):
+        OnnxEncoder(base).fuse({Modality.TEXT: texts})
+    assert "## One vector for an item" in (tmp_path / "new" / "MODEL_CARD.md").read_text()
+
+
 def test_pictures_that_cannot_be_read_are_named_before_training(
     base: Path, pairs: Path, tmp_path: Path
 ) -> None:
