@@ -1,0 +1,140 @@
+"""The recipe of the sound tower of `mini`: ``python -m mmsearch.training.mini_audio --model FOLDER ...``.
+
+Adds `audio.onnx`, `means.npz` and the canonical sounds to a finished model folder and prints the evaluation as JSON.
+Seeded from end to end. See docs/models.md for the packages that it reads.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from mmsearch.encoders.onnx import OnnxEncoder
+from mmsearch.training.audio_tower import CLASSES, RATE, AudioTower, Readout, Trunk
+from mmsearch.training.distil import distil, new_trunk, polish, stream
+from mmsearch.training.evaluate_audio import evaluate_sounds
+from mmsearch.training.export import export_graph, session, store_half
+from mmsearch.training.features import Floats
+from mmsearch.training.package import add_sound
+from mmsearch.training.pairs import read_flickr
+from mmsearch.training.sounds import Bank, Samples, collect
+from mmsearch.training.teacher import Teacher
+
+ALONE, TOGETHER, POLISH = 130, 40, 600  # batches of 64 patches, see distil.py
+BACKGROUND = 400  # clips of four seconds that stand for an average sound
+SILENCE = "Silence"
+PRIOR = 0.4  # how much a class that is heard everywhere loses
+
+log = logging.getLogger("mmsearch.training")
+
+
+def class_names(teacher: Path) -> list[str]:
+    """The 521 names, from the class map beside the teacher's file."""
+    with (teacher.parent / "yamnet_class_map.csv").open(encoding="utf-8") as file:
+        return [row["display_name"] for row in csv.DictReader(file)]
+
+
+def trained_trunk(teacher: Path, bank: Bank, seed: int = 0) -> Trunk:
+    lessons = stream(bank, Teacher(teacher).eval(), seed)
+    trunk = new_trunk(lessons, seed)
+    distil(trunk, lessons, ALONE, TOGETHER)
+    polish(trunk, lessons, POLISH)
+    return trunk
+
+
+def readout(trunk: Trunk, names: Sequence[str], bank: Bank, encoder: OnnxEncoder) -> tuple[Readout, Tensor]:
+    """The read-out with its background, and the scores of the background clips (BACKGROUND, 521)."""
+    words = torch.from_numpy(encoder.encode_texts([name.lower() for name in names]))
+    words += torch.from_numpy(encoder.encode_texts([f"the sound of {name.lower()}" for name in names]))
+    words = torch.nn.functional.normalize(words, dim=1)
+    start = Readout(words, torch.ones(CLASSES), torch.zeros(words.shape[1]))
+    tower = AudioTower(trunk, start).eval()
+    random = np.random.default_rng(1)
+    clips = [bank.draw(random, 4 * RATE) for _ in range(BACKGROUND)]
+    with torch.no_grad():
+        scores = torch.cat([tower.scores(torch.from_numpy(clip)[None]) for clip in clips])
+        start.gains.copy_((scores.mean(0) + 1e-3) ** -PRIOR)
+        start.gains[names.index(SILENCE)] = 0
+        start.background.copy_(start.raw(scores).mean(0))
+    return start, scores
+
+
+def encode(graph: Path, clips: Sequence[Samples]) -> Floats:
+    """What the finished tower gives, (n, 768)."""
+    tower = session(graph)
+    return np.concatenate([tower.run(None, {"samples": clip[None]})[0] for clip in clips])
+
+
+def open_picture(path: Path) -> PIL.Image.Image:
+    """A picture on white."""
+    with PIL.Image.open(path) as picture:
+        drawn = picture.convert("RGBA")
+    white = PIL.Image.new("RGBA", drawn.size, "white")
+    white.alpha_composite(drawn)
+    return white.convert("RGB")
+
+
+def measured_means(encoder: OnnxEncoder, data: Path, heard: Floats, every: int = 12) -> dict[str, Floats]:
+    """The mean vector of each modality over a mixed background: training photos, their captions, clips."""
+    pairs = read_flickr(data, "train")[::every]
+    return {
+        "image": encoder.encode_images([open_picture(pair.picture) for pair in pairs]).mean(0),
+        "text": encoder.encode_texts([text for pair in pairs for text in pair.texts]).mean(0),
+        "audio": heard.mean(0),
+    }
+
+
+def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any]:
+    """Add the sound tower to `model` and return its evaluation.
+
+    `data` has yamnet/, sounds/ and flickr8k/; `packages` the unpacked Debian packages by name; `cache` keeps the decoded
+    recordings and the trained trunk.
+    """
+    teacher = data / "yamnet" / "yamnet.tflite"
+    bank = collect(packages, data / "sounds", cache)
+    log.info("%d recordings, %.0f minutes", len(bank), bank.minutes)
+    stored = cache / f"trunk-{ALONE}-{TOGETHER}-{POLISH}.pt"
+    if not stored.exists():
+        torch.save(trained_trunk(teacher, bank), stored)
+    trunk = torch.load(stored, weights_only=False)
+    encoder = OnnxEncoder(model)
+    head, scores = readout(trunk, class_names(teacher), bank, encoder)
+    target = model / "audio.onnx"
+    tower = AudioTower(trunk, head).eval()
+    export_graph(tower, (torch.rand(1, 2 * RATE),), ["samples"], "vectors", {0: "n", 1: "s"}, target)
+    store_half(target)
+    with torch.no_grad():
+        means = measured_means(encoder, data, head(scores).numpy())
+    add_sound(model, means)
+    return evaluate_sounds(
+        packages,
+        lambda clips: encode(target, clips),
+        encoder.encode_texts,
+        lambda paths: encoder.encode_images([open_picture(path) for path in paths]),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Add the sound tower to a model folder, print its evaluation as JSON.")
+    parser.add_argument("--model", type=Path, required=True, help="finished model folder; it gains the tower")
+    parser.add_argument("--data", type=Path, required=True, help="folder with yamnet/, sounds/ and flickr8k/")
+    parser.add_argument("--packages", type=Path, required=True, help="folder of unpacked Debian packages, by name")
+    parser.add_argument("--cache", type=Path, required=True, help="keeps the decoded recordings (1.3 GB) and the trunk")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    figures = build(given.model, given.data, given.packages, given.cache)
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
