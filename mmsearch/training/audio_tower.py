@@ -112,12 +112,19 @@ class Trunk(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList([Stem(hints[0].shape[1])])
         for before, after in pairwise(hints):
-            scale = torch.relu(before).square().mean((0, 2, 3)).sqrt() + 1e-2
+            size = torch.relu(before).square().mean((0, 2, 3)).sqrt()
+            scale = size + 0.1 * size.mean()
             stride = before.shape[2] // after.shape[2]
-            size = 5 if WIDE[0] <= after.shape[2] <= WIDE[1] else 3
+            side = 5 if WIDE[0] <= after.shape[2] <= WIDE[1] else 3
             filters = 2 if len(scale) <= NARROW else 1
-            self.blocks.append(Block(scale, after.shape[1], stride, size, filters))
+            self.blocks.append(Block(scale, after.shape[1], stride, side, filters))
         self.classifier = nn.Linear(hints[-1].shape[1], CLASSES)
+
+    def first(self, x: Tensor, count: int) -> Tensor:
+        """What the first `count` blocks make of patches, after the ReLU."""
+        for block in self.blocks[:count]:
+            x = torch.relu(block(x))
+        return x
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         features = []
@@ -140,7 +147,7 @@ class Patches(nn.Module):
         self.front = FrontEnd()
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        frames = self.front(pad(samples, (0, (STEP - 1) * HOP)))  # at least 96 of them, from .49 s on
+        frames = self.front(pad(samples, (0, (STEP - 1) * HOP)))  # at least 96 of them for clips from .505 s on
         loudness = (frames.exp() - FLOOR).sum(2)
         audible = (loudness > AUDIBLE * loudness.amax(1, keepdim=True)).float()
         count = (frames.shape[1] - FRAMES) // STEP + 1
@@ -173,7 +180,7 @@ class Readout(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """Samples (n, s) float32 mono at 16 kHz, s >= 7,840 -> vectors (n, 768) float32, unit rows."""
+    """Samples (n, s) float32 mono at 16 kHz, s >= 8,080 -> vectors (n, 768) float32, unit rows."""
 
     def __init__(self, trunk: Trunk, readout: Readout) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
 """Hints from the teacher: how the trunk of the sound tower is trained.
 
-Every block learns for itself to give what the teacher's layer gives (FitNets, Romero et al. 2015): first from the
-teacher's features, then from what the blocks before it give, so that it makes up for their errors. Within a block the
-1 x 1 products are the least-squares answer to what the depthwise filters give, and the filters follow the gradient of
-what is left (variable projection, Golub & Pereyra 1973). No error has to travel through fourteen layers, so a few
-hundred batches are enough.
+Block after block learns to give what the teacher's layer gives (FitNets, Romero et al. 2015), from what the finished
+blocks before it give, so that it makes up for their errors. Within a block the 1 x 1 products are the least-squares
+answer to what the depthwise filters give, and the filters follow the gradient of what is left (variable projection,
+Golub & Pereyra 1973). No error has to travel through fourteen layers, so a few hundred steps are enough. In the end the
+later blocks are trained together, on the same hints and on the teacher's scores.
 """
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import cos, pi
 
 import numpy as np
@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmsearch.training.audio_tower import FrontEnd, Trunk
+from mmsearch.training.audio_tower import Block, FrontEnd, Stem, Trunk
 from mmsearch.training.sounds import Bank, scene
 from mmsearch.training.teacher import Teacher
 
 BATCH = 64
 EQUATIONS = 1536  # of each block in a step: large feature maps need fewer patches
-RIDGE = 1e-4
+RIDGE = 3e-4
+SETTLED = 7  # blocks that are left alone at the end
 
 log = logging.getLogger("mmsearch.training")
 
@@ -60,7 +61,17 @@ def examples(hint: Tensor) -> int:
 
 
 def stream(bank: Bank, teacher: Teacher, seed: int) -> Iterator[Lesson]:
-    return iter(DataLoader(Lessons(bank, teacher, seed), batch_size=None, num_workers=1, prefetch_factor=4))
+    return iter(DataLoader(Lessons(bank, teacher, seed), batch_size=None, num_workers=1, prefetch_factor=2))
+
+
+def take(lessons: Iterator[Lesson], count: int, first: int = 0) -> list[Lesson]:
+    """The next `count` lessons, without the hints for the blocks before `first`. Out of shared memory, which is scarce."""
+    stock = []
+    for _ in range(count):
+        patches, hints, logits = next(lessons)
+        kept = [hint.clone() if number >= first else hint[:0].clone() for number, hint in enumerate(hints)]
+        stock.append((patches.clone(), kept, logits.clone()))
+    return stock
 
 
 class Regression:
@@ -77,78 +88,93 @@ class Regression:
         self.products.mul_(keep).addmm_(rows.T, targets, alpha=1 / len(rows))
 
     def solve(self, layer: torch.nn.Linear) -> None:
-        scale = self.squares.diagonal().clamp(min=1e-8).sqrt()
-        squares = self.squares / scale / scale[:, None] + RIDGE * torch.eye(len(scale))
-        factor = torch.linalg.cholesky(squares)
-        found = torch.cholesky_solve(self.products / scale[:, None], factor) / scale[:, None]
+        """Ridge in proportion to the features: those that are hardly ever there get no huge weights."""
+        sizes = self.squares.diagonal()
+        squares = self.squares + torch.diag(RIDGE * (sizes + sizes.mean()))
+        found = torch.cholesky_solve(self.products, torch.linalg.cholesky(squares))
         with torch.no_grad():
             layer.weight.copy_(found[:-1].T)
             layer.bias.copy_(found[-1])
 
 
-def distil(trunk: Trunk, lessons: Iterator[Lesson], alone: int, together: int, rate: float = 3e-2) -> None:
-    """Train `trunk` in place: `alone` steps on the teacher's features, then `together` steps on the trunk's own."""
+def distil(trunk: Trunk, stock: Sequence[Lesson], steps: int, rate: float = 0.03) -> None:
+    """Train `trunk` in place, block after block, each on what the finished ones before it make of the `stock`."""
     torch.set_num_threads(1)
-    regressions = [Regression(b.pointwise.in_features, b.pointwise.out_features) for b in trunk.blocks]
-    last = Regression(trunk.classifier.in_features, trunk.classifier.out_features)
     trunk.requires_grad_(False)
-    filters = [p for b in trunk.blocks[1:] for p in b.depthwise.parameters()]
-    for parameter in filters:
-        parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(filters, rate)
-    start, shown, steps = time.perf_counter(), [], alone + together
-    for step in range(steps):
-        joined = step >= alone
-        keep = 1 - 1 / (25 if joined else 4 + step / 3)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1, (steps - step) / (0.6 * steps))
-        patches, hints, logits = next(lessons)
-        x, losses = patches, []
-        for block, regression, hint in zip(trunk.blocks, regressions, hints, strict=True):
-            hint = hint.float()
-            some = slice(0, examples(hint))
-            hidden, wanted = _flat(block.hidden(x[some])), _flat(hint[some])
-            variance = wanted.var(0).clamp(min=1e-4)
-            left = (hidden @ block.pointwise.weight.T + block.pointwise.bias - wanted).square().mean(0)
-            losses.append((left / variance).mean())
-            regression.add(hidden.detach(), wanted, keep)
-            with torch.no_grad():
-                x = torch.relu(block(x) if joined else hint)
-        last.add(x.mean((2, 3)), logits, keep)
-        optimiser.zero_grad()
-        torch.stack(losses).clamp(max=3).sum().backward()
-        optimiser.step()
-        if (step < 3 and not joined) or (step % 5 == 4 and step > 10) or step == steps - 1:
-            for block, regression in zip(trunk.blocks, regressions, strict=True):
-                regression.solve(block.pointwise)
-            last.solve(trunk.classifier)
-        shown.append([loss.item() for loss in losses])
-        if (step + 1) % 10 == 0:
-            log.info("%d of %d, %.0f s: %s", step + 1, steps, time.perf_counter() - start, np.round(np.mean(shown, 0), 3))
-            shown = []
+    inputs = [patches for patches, _, _ in stock]
+    for number, block in enumerate(trunk.blocks):
+        hints = [lesson[1][number] for lesson in stock]
+        left = fit(block, inputs, hints, steps if number else 0, rate)
+        for row, x in enumerate(inputs):  # in place: the stock of the layer before is not needed any more
+            inputs[row] = torch.relu(block(x.float())).to(torch.bfloat16)
+        log.info("block %d: %.3f of the variance left", number, left)
+    last = Regression(trunk.classifier.in_features, trunk.classifier.out_features)
+    for x, (_, _, logits) in zip(inputs, stock, strict=True):
+        last.add(x.float().mean((2, 3)), logits, 1.0)
+    last.solve(trunk.classifier)
     trunk.requires_grad_(True)
 
 
-def polish(trunk: Trunk, lessons: Iterator[Lesson], steps: int, rate: float = 6e-3) -> None:
-    """Train all weights of `trunk` together, in place, on the same hints and on the teacher's scores.
+def fit(block: Block | Stem, inputs: Sequence[Tensor], hints: Sequence[Tensor], steps: int, rate: float) -> float:
+    """Train one block; the share of the hints' variance that it leaves, measured on the way, is returned."""
+    count = examples(hints[0])
+    filters = list(block.depthwise.parameters()) if isinstance(block, Block) else []
+    for parameter in filters:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(filters, rate, betas=(0.9, 0.98)) if filters else None
+    regression, lefts = Regression(block.pointwise.in_features, block.pointwise.out_features), [1.0]
+    for step in range(steps):
+        row = step % len(inputs)
+        hidden, wanted = _flat(block.hidden(inputs[row][:count].float())), _flat(hints[row][:count].float())
+        regression.add(hidden.detach(), wanted, 1 - 1 / (4 + step / 4))
+        if step < 5 or step % 5 == 0:
+            regression.solve(block.pointwise)
+        if optimiser is not None and step >= 5:
+            error = (hidden @ block.pointwise.weight.T + block.pointwise.bias - wanted).square().mean(0)
+            left = (error / wanted.var(0).clamp(min=1e-3 * float(wanted.var()))).mean()
+            lefts.append(left.item())
+            for group in optimiser.param_groups:
+                group["lr"] = rate * (0.02 + 0.98 * cos(pi / 2 * step / steps))
+            optimiser.zero_grad()
+            left.backward()
+            optimiser.step()
+    for parameter in filters:
+        parameter.requires_grad_(False)
+    regression = Regression(block.pointwise.in_features, block.pointwise.out_features)
+    for x, hint in zip(inputs, hints, strict=True):
+        regression.add(_flat(block.hidden(x[:count].float())), _flat(hint[:count].float()), 1.0)
+    regression.solve(block.pointwise)
+    return float(np.mean(lefts[-20:]))
 
-    Steps are in proportion to the size of each tensor's weights, which differ by orders of magnitude.
+
+def polish(trunk: Trunk, stock: Sequence[Lesson], steps: int, seed: int, rate: float = 2e-3) -> None:
+    """Train the later blocks of `trunk` and its classifier together, in place, on the hints and on the teacher's scores.
+
+    The first blocks, which cost most and err least, stay as they are. Steps are in proportion to the size of each
+    tensor's weights, which differ by orders of magnitude.
     """
     torch.set_num_threads(1)
-    groups = [{"params": [p], "size": float(p.detach().square().mean().sqrt()) + 1e-3} for p in trunk.parameters()]
+    trunk.requires_grad_(False)
+    with torch.no_grad():
+        settled = [trunk.first(patches, SETTLED).to(torch.bfloat16) for patches, _, _ in stock]
+    later = [p for part in (trunk.blocks[SETTLED:], trunk.classifier) for p in part.requires_grad_(True).parameters()]
+    groups = [{"params": [p], "size": float(p.detach().square().mean().sqrt()) + 1e-3} for p in later]
     optimiser = torch.optim.Adam(groups, rate, betas=(0.9, 0.98))
+    random = np.random.default_rng(seed)
     start, shown = time.perf_counter(), []
     for step in range(steps):
         for group in optimiser.param_groups:
             fade = 0.5 + 0.5 * cos(pi * step / steps)
             group["lr"] = rate * group["size"] * min(1.0, (step + 1) / 20) * max(0.02, fade)
-        patches, hints, logits = next(lessons)
-        with torch.autocast("cpu", torch.bfloat16):
-            given, found = trunk(patches)
-        losses = [hint_loss(g[: len(h)].float(), h.float()) for g, h in zip(given, hints, strict=True)]
-        found = found.float()
-        wanted = torch.sigmoid(logits)
-        losses.append((found - logits).square().mean() / logits.var(0).mean())
+        row = int(random.integers(len(stock)))
+        _, hints, logits = stock[row]
+        x, losses = settled[row].float(), []
+        for block, hint in zip(trunk.blocks[SETTLED:], hints[SETTLED:], strict=True):
+            given = block(x)
+            losses.append(hint_loss(given[: len(hint)], hint.float()))
+            x = torch.relu(given)
+        found, wanted = trunk.classifier(x.mean((2, 3))), torch.sigmoid(logits)
+        losses.append(2 * (found - logits).square().mean() / logits.var(0).mean())
         surprise = binary_cross_entropy_with_logits(found, wanted) - binary_cross_entropy_with_logits(logits, wanted)
         losses.append(100 * surprise)
         optimiser.zero_grad()
@@ -158,13 +184,14 @@ def polish(trunk: Trunk, lessons: Iterator[Lesson], steps: int, rate: float = 6e
         if (step + 1) % 20 == 0:
             log.info("%d of %d, %.0f s: %s", step + 1, steps, time.perf_counter() - start, np.round(np.mean(shown, 0), 3))
             shown = []
+    trunk.requires_grad_(True)
 
 
 def hint_loss(given: Tensor, wanted: Tensor) -> Tensor:
     """Squared error in units of each channel's variance; what the ReLU removes on both sides weighs a tenth."""
     audible = (given.detach() > 0) | (wanted > 0)
     error = (given - wanted).square() * torch.where(audible, 1.0, 0.1)
-    return (error.mean((0, 2, 3)) / wanted.var((0, 2, 3)).clamp(min=1e-3)).mean()
+    return (error.mean((0, 2, 3)) / wanted.var((0, 2, 3)).clamp(min=1e-3 * float(wanted.var()))).mean()
 
 
 def new_trunk(lessons: Iterator[Lesson], seed: int) -> Trunk:

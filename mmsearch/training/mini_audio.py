@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.training.audio_tower import CLASSES, RATE, AudioTower, Readout, Trunk
-from mmsearch.training.distil import distil, new_trunk, polish, stream
+from mmsearch.training.distil import SETTLED, distil, new_trunk, polish, stream, take
 from mmsearch.training.evaluate_audio import evaluate_sounds
 from mmsearch.training.export import export_graph, session, store_half
 from mmsearch.training.features import Floats
@@ -29,8 +29,9 @@ from mmsearch.training.pairs import read_flickr
 from mmsearch.training.sounds import Bank, Samples, collect
 from mmsearch.training.teacher import Teacher
 
-ALONE, TOGETHER, POLISH = 130, 40, 600  # batches of 64 patches, see distil.py
-BACKGROUND = 400  # clips of four seconds that stand for an average sound
+STOCK, FIT = 64, 700  # batches of patches that the blocks are fitted on, steps of each block
+POLISH_STOCK, POLISH = 170, 1500
+BACKGROUND = 300  # clips of four seconds that stand for an average sound
 SILENCE = "Silence"
 PRIOR = 0.4  # how much a class that is heard everywhere loses
 
@@ -46,9 +47,9 @@ def class_names(teacher: Path) -> list[str]:
 def trained_trunk(teacher: Path, bank: Bank, seed: int = 0) -> Trunk:
     lessons = stream(bank, Teacher(teacher).eval(), seed)
     trunk = new_trunk(lessons, seed)
-    distil(trunk, lessons, ALONE, TOGETHER)
-    polish(trunk, lessons, POLISH)
-    return trunk
+    distil(trunk, take(lessons, STOCK), FIT)
+    polish(trunk, take(lessons, POLISH_STOCK, SETTLED), POLISH, seed)
+    return trunk.eval()
 
 
 def readout(trunk: Trunk, names: Sequence[str], bank: Bank, encoder: OnnxEncoder) -> tuple[Readout, Tensor]:
@@ -102,7 +103,7 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
     teacher = data / "yamnet" / "yamnet.tflite"
     bank = collect(packages, data / "sounds", cache)
     log.info("%d recordings, %.0f minutes", len(bank), bank.minutes)
-    stored = cache / f"trunk-{ALONE}-{TOGETHER}-{POLISH}.pt"
+    stored = cache / f"trunk-{FIT}-{POLISH}.pt"
     if not stored.exists():
         torch.save(trained_trunk(teacher, bank), stored)
     trunk = torch.load(stored, weights_only=False)

@@ -198,6 +198,11 @@ def scene(bank: Bank, random: np.random.Generator) -> Samples:
         out = out + _layer(bank, random) * 10 ** random.uniform(-1.0, 0.3)
     if random.random() < 0.1:
         out = out + _noise(random) * 10 ** random.uniform(-2.0, -0.5)
+    if random.random() < 0.2:
+        out = _narrow(out, random)
+    if random.random() < 0.2:  # a recording that begins or ends within the patch: nothing at all beside it
+        edge = int(random.integers(PATCH))
+        out[slice(edge) if random.random() < 0.3 else slice(edge, None)] = 0
     peak = np.abs(out).max()
     level = 10 ** -abs(random.normal(0, 0.5))  # a teacher that hears levels differently at each
     return (out * (level / max(float(peak), 1e-4))).astype(np.float32)
@@ -234,6 +239,13 @@ def _coloured(clip: Samples, random: np.random.Generator) -> Samples:
         room[0] += 1.0
         response = response * np.fft.rfft(room, size)
     return np.fft.irfft(spectrum * response, size)[:PATCH].astype(np.float32)
+
+
+def _narrow(clip: Samples, random: np.random.Generator) -> Samples:
+    """As recorded at a lower rate: nothing above some frequency."""
+    spectrum = np.fft.rfft(clip)
+    spectrum[int(len(spectrum) * random.uniform(0.25, 0.95)) :] = 0
+    return np.fft.irfft(spectrum, len(clip)).astype(np.float32)
 
 
 def _noise(random: np.random.Generator) -> Samples:
