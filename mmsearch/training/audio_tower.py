@@ -31,7 +31,9 @@ def mel_weights() -> Tensor:
     def mel(hertz: Tensor) -> Tensor:
         return 1127.0 * torch.log1p(hertz / 700.0)
 
-    edges = torch.linspace(*mel(torch.tensor([LOWEST, HIGHEST], dtype=torch.float64)).tolist(), BANDS + 2, dtype=torch.float64)
+    edges = torch.linspace(
+        *mel(torch.tensor([LOWEST, HIGHEST], dtype=torch.float64)).tolist(), BANDS + 2, dtype=torch.float64
+    )
     bins = mel(torch.linspace(0, RATE / 2, FOURIER // 2 + 1, dtype=torch.float64))[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -46,7 +48,12 @@ class FrontEnd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         window = torch.hann_window(WINDOW, periodic=True, dtype=torch.float64)
-        angle = 2 * torch.pi / FOURIER * torch.outer(torch.arange(FOURIER // 2 + 1), torch.arange(WINDOW)).double()
+        angle = (
+            2
+            * torch.pi
+            / FOURIER
+            * torch.outer(torch.arange(FOURIER // 2 + 1), torch.arange(WINDOW)).double()
+        )
         waves = torch.cat([torch.cos(angle), torch.sin(angle)]) * window
         self.register_buffer("waves", waves.float()[:, None])
         self.register_buffer("mel", mel_weights())
@@ -147,7 +154,9 @@ class Patches(nn.Module):
         self.front = FrontEnd()
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        frames = self.front(pad(samples, (0, (STEP - 1) * HOP)))  # at least 96 of them for clips from .505 s on
+        frames = self.front(
+            pad(samples, (0, (STEP - 1) * HOP))
+        )  # at least 96 of them for clips from .505 s on
         loudness = (frames.exp() - FLOOR).sum(2)
         audible = (loudness > AUDIBLE * loudness.amax(1, keepdim=True)).float()
         count = (frames.shape[1] - FRAMES) // STEP + 1

@@ -51,7 +51,9 @@ class Lessons(IterableDataset[Lesson]):
                     hints, logits = self.teacher(patches)
                 needed = [examples(hint) for hint in hints]
                 # A layer's features are also what the next one is fed with.
-                kept = [hint[: max(pair)].contiguous() for hint, *pair in zip(hints, needed, [*needed[1:], BATCH])]
+                kept = [
+                    hint[: max(pair)].contiguous() for hint, *pair in zip(hints, needed, [*needed[1:], BATCH])
+                ]
                 yield patches, kept, logits.float()
 
 
@@ -115,7 +117,9 @@ def distil(trunk: Trunk, stock: Sequence[Lesson], steps: int, rate: float = 0.03
     trunk.requires_grad_(True)
 
 
-def fit(block: Block | Stem, inputs: Sequence[Tensor], hints: Sequence[Tensor], steps: int, rate: float) -> float:
+def fit(
+    block: Block | Stem, inputs: Sequence[Tensor], hints: Sequence[Tensor], steps: int, rate: float
+) -> float:
     """Train one block; the share of the hints' variance that it leaves, measured on the way, is returned."""
     count = examples(hints[0])
     filters = list(block.depthwise.parameters()) if isinstance(block, Block) else []
@@ -157,7 +161,11 @@ def polish(trunk: Trunk, stock: Sequence[Lesson], steps: int, seed: int, rate: f
     trunk.requires_grad_(False)
     with torch.no_grad():
         settled = [trunk.first(patches, SETTLED).to(torch.bfloat16) for patches, _, _ in stock]
-    later = [p for part in (trunk.blocks[SETTLED:], trunk.classifier) for p in part.requires_grad_(True).parameters()]
+    later = [
+        p
+        for part in (trunk.blocks[SETTLED:], trunk.classifier)
+        for p in part.requires_grad_(True).parameters()
+    ]
     groups = [{"params": [p], "size": float(p.detach().square().mean().sqrt()) + 1e-3} for p in later]
     optimiser = torch.optim.Adam(groups, rate, betas=(0.9, 0.98))
     random = np.random.default_rng(seed)
@@ -175,14 +183,22 @@ def polish(trunk: Trunk, stock: Sequence[Lesson], steps: int, seed: int, rate: f
             x = torch.relu(given)
         found, wanted = trunk.classifier(x.mean((2, 3))), torch.sigmoid(logits)
         losses.append(2 * (found - logits).square().mean() / logits.var(0).mean())
-        surprise = binary_cross_entropy_with_logits(found, wanted) - binary_cross_entropy_with_logits(logits, wanted)
+        surprise = binary_cross_entropy_with_logits(found, wanted) - binary_cross_entropy_with_logits(
+            logits, wanted
+        )
         losses.append(100 * surprise)
         optimiser.zero_grad()
         torch.stack(losses).sum().backward()
         optimiser.step()
         shown.append([loss.item() for loss in losses])
         if (step + 1) % 20 == 0:
-            log.info("%d of %d, %.0f s: %s", step + 1, steps, time.perf_counter() - start, np.round(np.mean(shown, 0), 3))
+            log.info(
+                "%d of %d, %.0f s: %s",
+                step + 1,
+                steps,
+                time.perf_counter() - start,
+                np.round(np.mean(shown, 0), 3),
+            )
             shown = []
     trunk.requires_grad_(True)
 

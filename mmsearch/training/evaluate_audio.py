@@ -57,7 +57,11 @@ SCRATCH_LABELS = {
     "screaming": ("Human/Scream-female.wav", "Human/Scream-male1.wav", "Human/Scream-male2.mp3"),
     "drinking": ("Human/Slurp.mp3",),
     "sneezing": ("Human/Sneeze-female.wav", "Human/Sneeze-male.wav"),
-    "guitar": ("Instruments/GuitarStrum.wav", "Music Loops/GuitarChords1.mp3", "Music Loops/GuitarChords2.mp3"),
+    "guitar": (
+        "Instruments/GuitarStrum.wav",
+        "Music Loops/GuitarChords1.mp3",
+        "Music Loops/GuitarChords2.mp3",
+    ),
     "didgeridoo": ("Instruments/Dijjeridoo.mp3",),
     "trumpet": ("Instruments/Trumpet1.wav", "Instruments/Trumpet2.wav"),
     "cymbal": ("Percussion/CymbalCrash.wav", "Percussion/RideCymbal.wav"),
@@ -106,7 +110,9 @@ def load(paths: Sequence[Path]) -> list[Samples]:
     return [np.pad(clip, (0, max(0, RATE - len(clip)))) for clip in clips]
 
 
-def zero_shot(sounds: Floats, texts: Floats, labels: NDArray[np.int64], choices: int = 10) -> dict[str, float]:
+def zero_shot(
+    sounds: Floats, texts: Floats, labels: NDArray[np.int64], choices: int = 10
+) -> dict[str, float]:
     """Top-1 among all classes, and its expectation when the right class stands among `choices` random ones."""
     scores = sounds @ texts.T
     right = scores[np.arange(len(labels)), labels]

@@ -125,11 +125,17 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Add the sound tower to a model folder, print its evaluation as JSON.")
+    parser = argparse.ArgumentParser(
+        description="Add the sound tower to a model folder, print its evaluation as JSON."
+    )
     parser.add_argument("--model", type=Path, required=True, help="finished model folder; it gains the tower")
     parser.add_argument("--data", type=Path, required=True, help="folder with yamnet/, sounds/ and flickr8k/")
-    parser.add_argument("--packages", type=Path, required=True, help="folder of unpacked Debian packages, by name")
-    parser.add_argument("--cache", type=Path, required=True, help="keeps the decoded recordings (1.3 GB) and the trunk")
+    parser.add_argument(
+        "--packages", type=Path, required=True, help="folder of unpacked Debian packages, by name"
+    )
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="keeps the decoded recordings (1.3 GB) and the trunk"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)

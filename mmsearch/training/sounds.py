@@ -143,7 +143,9 @@ def collect(folders: Path, recordings: Path, cache: Path) -> Bank:
         pieces, weights = [], []
         for source, found in _sources(folders, recordings):
             if not found:
-                raise FileNotFoundError(f"{folders / source.name}: no recordings. apt-get download, dpkg -x it.")
+                raise FileNotFoundError(
+                    f"{folders / source.name}: no recordings. apt-get download, dpkg -x it."
+                )
             long = np.sqrt([len(samples) for samples in found])
             pieces += found
             weights.append(source.share * long / long.sum())
@@ -267,9 +269,13 @@ def _synthetic(random: np.random.Generator) -> Samples:
     elif kind == 1:
         out = np.zeros(PATCH)
         out[:: int(RATE / np.exp(random.uniform(np.log(1), np.log(200))))] = 1
-        out = np.convolve(out, random.normal(0, 1, 400) * np.exp(-np.arange(400) / random.uniform(3, 150)))[:PATCH]
+        out = np.convolve(out, random.normal(0, 1, 400) * np.exp(-np.arange(400) / random.uniform(3, 150)))[
+            :PATCH
+        ]
     else:
-        out = _noise(random) * (1 + np.sin(2 * np.pi * random.uniform(0.3, 12) * times + random.uniform(0, 6)))
+        out = _noise(random) * (
+            1 + np.sin(2 * np.pi * random.uniform(0.3, 12) * times + random.uniform(0, 6))
+        )
     return (out / max(float(np.abs(out).max()), 1e-6)).astype(np.float32)
 
 

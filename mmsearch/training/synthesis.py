@@ -4,7 +4,20 @@ import struct
 import subprocess
 from pathlib import Path
 
-VOICES = ("en", "en-us+f3", "en+m5", "de+f2", "fr+m3", "es+f4", "zh", "ru+m1", "en+whisper", "en+croak", "hi", "pt+f1")
+VOICES = (
+    "en",
+    "en-us+f3",
+    "en+m5",
+    "de+f2",
+    "fr+m3",
+    "es+f4",
+    "zh",
+    "ru+m1",
+    "en+whisper",
+    "en+croak",
+    "hi",
+    "pt+f1",
+)
 SENTENCES = (
     "Please hold the line, somebody will be with you in a moment.",
     "The weather tomorrow will be cloudy, with rain in the evening.",
@@ -22,7 +35,9 @@ def read_aloud(folder: Path) -> list[Path]:
         for j, sentence in enumerate(SENTENCES):
             path = folder / f"speech-{i}-{j}.wav"
             speed, pitch = str(120 + 23 * ((i + j) % 5)), str(20 + 15 * ((i + 2 * j) % 5))
-            subprocess.run(["espeak-ng", "-v", voice, "-s", speed, "-p", pitch, "-w", path, sentence], check=True)
+            subprocess.run(
+                ["espeak-ng", "-v", voice, "-s", speed, "-p", pitch, "-w", path, sentence], check=True
+            )
             made.append(path)
     return made
 
@@ -34,7 +49,9 @@ def general_midi(font: Path, folder: Path) -> list[Path]:
         score, path = folder / f"{program}.mid", folder / f"program-{program}.wav"
         score.write_bytes(_score(program))
         subprocess.run(
-            ["fluidsynth", "-ni", "-q", "-F", path, "-r", "32000", font, score], check=True, capture_output=True
+            ["fluidsynth", "-ni", "-q", "-F", path, "-r", "32000", font, score],
+            check=True,
+            capture_output=True,
         )
         made.append(path)
     return made
@@ -46,7 +63,9 @@ def _score(program: int) -> bytes:
     events = b"" if channel == DRUMS else _event(0, 0xC0, program)
     if channel == DRUMS:
         for step in range(32):
-            events += _notes([(36, 42), (46,), (38, 42), (49, 51, 45)[: 1 + step % 3]][step % 4], channel, 0.5)
+            events += _notes(
+                [(36, 42), (46,), (38, 42), (49, 51, 45)[: 1 + step % 3]][step % 4], channel, 0.5
+            )
     else:
         for note in (36, 48, 60, 72, 84):
             events += _notes((note,), channel, 2)

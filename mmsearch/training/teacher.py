@@ -71,9 +71,7 @@ def read_layers(path: Path) -> tuple[list[Convolution], tuple[Tensor, Tensor]]:
             values = (values.astype(np.float32) - zeros) * scales
         return torch.from_numpy(np.array(values, np.float32))
 
-    sources = {
-        op["outputs"][0]: op["inputs"][0] for op in operations if op["op_name"] == "DEQUANTIZE"
-    }
+    sources = {op["outputs"][0]: op["inputs"][0] for op in operations if op["op_name"] == "DEQUANTIZE"}
     found: list[Convolution] = []
     last: tuple[Tensor, Tensor] | None = None
     for op in operations:

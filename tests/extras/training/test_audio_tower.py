@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.training.audio_tower import CLASSES, FrontEnd, Patches, Readout, Trunk, AudioTower
+from mmsearch.training.audio_tower import CLASSES, AudioTower, FrontEnd, Patches, Readout, Trunk
 from mmsearch.training.distil import BATCH, Lesson, Regression, distil, examples
 from mmsearch.training.export import export_graph, session, store_half
 
@@ -116,11 +116,11 @@ def test_distilled_trunk_gives_what_its_teacher_gives() -> None:
             features, logits = teacher(heard)
         return heard, features, logits
 
-    lessons = iter(lesson, None)
-    student = Trunk([hint[: examples(hint)] for hint in lesson()[1]])
-    distil(student, lessons, 12, 12)
+    stock = [lesson() for _ in range(8)]
+    student = Trunk([hint[: examples(hint)] for hint in stock[0][1]])
+    distil(student, stock, 24)
     heard, features, _ = lesson()
     with torch.no_grad():
         given, _ = student(heard)
     error = (given[-1] - features[-1]).square().mean() / features[-1].var()
-    assert error < 0.3
+    assert error < 0.4
