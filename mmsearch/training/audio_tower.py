@@ -145,8 +145,8 @@ class Trunk(nn.Module):
 class Patches(nn.Module):
     """Samples (n, s) -> log-mel patches (n, p, 96, 64) and their weights (n, p), which sum to 1 for each clip.
 
-    Patches start every .48 s; the end is padded so that nothing is left out. A patch counts as much as it is not silent:
-    by the share of its frames that lie within 45 dB of the clip's loudest.
+    Patches start every .48 s; the end is padded so that nothing is left out. A patch counts as much as it is not
+    silent: by the share of its frames that lie within 45 dB of the clip's loudest.
     """
 
     def __init__(self) -> None:
@@ -168,8 +168,8 @@ class Patches(nn.Module):
 class Readout(nn.Module):
     """Scores of the 521 classes, pooled over a clip -> vectors (n, 768), unit rows: what the classes say in words.
 
-    The classes that stand out most, softened, each with the vector that the text tower gives for its names, less what an
-    average sound gives (ConSE, Norouzi et al. 2013, for sounds).
+    The classes that stand out most, softened, each with the vector that the text tower gives for its names, less what
+    an average sound gives (ConSE, Norouzi et al. 2013, for sounds).
     """
 
     def __init__(self, words: Tensor, gains: Tensor, background: Tensor) -> None:

@@ -52,7 +52,8 @@ class Lessons(IterableDataset[Lesson]):
                 needed = [examples(hint) for hint in hints]
                 # A layer's features are also what the next one is fed with.
                 kept = [
-                    hint[: max(pair)].contiguous() for hint, *pair in zip(hints, needed, [*needed[1:], BATCH])
+                    hint[: max(pair)].contiguous()
+                    for hint, *pair in zip(hints, needed, [*needed[1:], BATCH], strict=True)
                 ]
                 yield patches, kept, logits.float()
 
@@ -67,7 +68,7 @@ def stream(bank: Bank, teacher: Teacher, seed: int) -> Iterator[Lesson]:
 
 
 def take(lessons: Iterator[Lesson], count: int, first: int = 0) -> list[Lesson]:
-    """The next `count` lessons, without the hints for the blocks before `first`. Out of shared memory, which is scarce."""
+    """The next `count` lessons, without the hints for the blocks before `first`; copied out of shared memory."""
     stock = []
     for _ in range(count):
         patches, hints, logits = next(lessons)
@@ -152,7 +153,7 @@ def fit(
 
 
 def polish(trunk: Trunk, stock: Sequence[Lesson], steps: int, seed: int, rate: float = 2e-3) -> None:
-    """Train the later blocks of `trunk` and its classifier together, in place, on the hints and on the teacher's scores.
+    """Train the later blocks of `trunk` and its classifier together, on the hints and the teacher's scores.
 
     The first blocks, which cost most and err least, stay as they are. Steps are in proportion to the size of each
     tensor's weights, which differ by orders of magnitude.

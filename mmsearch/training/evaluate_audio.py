@@ -138,7 +138,7 @@ def evaluate_sounds(
     texts: Callable[[Sequence[str]], Floats],
     pictures: Callable[[Sequence[Path]], Floats],
 ) -> dict[str, Any]:
-    """Zero-shot on Scratch's effects, by name and as "the sound of ..."; Tux Paint's effects to captions and pictures."""
+    """Zero-shot on Scratch's effects, by name and as "the sound of ..."; stamps to captions and to pictures."""
     paths, names = scratch_clips(packages / "scratch")
     classes = sorted(set(names))
     labels = np.array([classes.index(name) for name in names])

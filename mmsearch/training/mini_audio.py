@@ -97,8 +97,8 @@ def measured_means(encoder: OnnxEncoder, data: Path, heard: Floats, every: int =
 def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any]:
     """Add the sound tower to `model` and return its evaluation.
 
-    `data` has yamnet/, sounds/ and flickr8k/; `packages` the unpacked Debian packages by name; `cache` keeps the decoded
-    recordings and the trained trunk.
+    `data` has yamnet/, sounds/ and flickr8k/; `packages` the unpacked Debian packages by name; `cache` keeps the
+    decoded recordings and the trained trunk.
     """
     teacher = data / "yamnet" / "yamnet.tflite"
     bank = collect(packages, data / "sounds", cache)

@@ -36,7 +36,7 @@ log = logging.getLogger("mmsearch.training")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A Debian package or another folder with recordings; `share` is its part of the scenes (relative to the others)."""
+    """A Debian package or another folder with recordings; `share` is its part of the scenes (not of 1)."""
 
     name: str
     share: float

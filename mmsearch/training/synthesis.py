@@ -43,7 +43,7 @@ def read_aloud(folder: Path) -> list[Path]:
 
 
 def general_midi(font: Path, folder: Path) -> list[Path]:
-    """Notes low to high, a chord and a run for each of the 128 programs, and a drum loop: WAV files (needs fluidsynth)."""
+    """Notes, a chord and a run for each of the 128 programs, and a drum loop: WAV files (needs fluidsynth)."""
     made = []
     for program in range(PROGRAMS + 1):
         score, path = folder / f"{program}.mid", folder / f"program-{program}.wav"
