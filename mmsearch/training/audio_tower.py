@@ -21,6 +21,8 @@ NARROW = 256  # so many channels have two filters each
 FLOOR = 0.001
 AUDIBLE = 10 ** (-45 / 20)
 TOP = 10
+READ = 9, 11, 13  # blocks whose features are read out
+FEATURES = 512 + 512 + 1024
 WIDE = 6, 24  # feature maps with as many frames have 5 x 5 filters, longer and shorter ones 3 x 3
 CLASSES = 521
 
@@ -166,10 +168,11 @@ class Patches(nn.Module):
 
 
 class Readout(nn.Module):
-    """Scores of the 521 classes, pooled over a clip -> vectors (n, 768), unit rows: what the classes say in words.
+    """What was heard in a clip -> vectors (n, 768), unit rows: one part what the scores say, three parts the map.
 
-    The classes that stand out most, softened, each with the vector that the text tower gives for its names, less what
-    an average sound gives (ConSE, Norouzi et al. 2013, for sounds).
+    The scores of the 521 classes: those that stand out most, softened, each with the vector that the text tower gives
+    for its names, less what an average sound gives (ConSE, Norouzi et al. 2013, for sounds). And a linear map of the
+    trunk's `FEATURES`, which makes up for what the trunk's scores miss.
     """
 
     def __init__(self, words: Tensor, gains: Tensor, background: Tensor) -> None:
@@ -177,6 +180,9 @@ class Readout(nn.Module):
         self.register_buffer("words", words)
         self.register_buffer("gains", gains)
         self.register_buffer("background", background)
+        self.map = nn.Linear(FEATURES, words.shape[1])
+        nn.init.zeros_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
 
     def raw(self, scores: Tensor) -> Tensor:
         strength = torch.sqrt(scores) * self.gains
@@ -184,8 +190,12 @@ class Readout(nn.Module):
         strength = torch.zeros_like(strength).scatter(1, rows, kept)
         return normalize(strength @ self.words, dim=1)
 
-    def forward(self, scores: Tensor) -> Tensor:
+    def said(self, scores: Tensor) -> Tensor:
+        """What the scores alone say."""
         return normalize(self.raw(scores) - self.background, dim=1)
+
+    def forward(self, scores: Tensor, features: Tensor) -> Tensor:
+        return normalize(self.said(scores) + 3 * normalize(self.map(features), dim=1), dim=1)
 
 
 class AudioTower(nn.Module):
@@ -195,10 +205,16 @@ class AudioTower(nn.Module):
         super().__init__()
         self.patches, self.trunk, self.readout = Patches(), trunk, readout
 
-    def scores(self, samples: Tensor) -> Tensor:
+    def hear(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (n, 521) and features (n, FEATURES), means over the patches of each clip."""
         patches, weights = self.patches(samples)
-        _, logits = self.trunk(patches.reshape(-1, 1, FRAMES, BANDS))
-        return (torch.sigmoid(logits).reshape(weights.shape[0], -1, CLASSES) * weights[:, :, None]).sum(1)
+        features, logits = self.trunk(patches.reshape(-1, 1, FRAMES, BANDS))
+        pooled = torch.cat([torch.relu(features[i]).mean((2, 3)) for i in READ], 1)
+
+        def mean(rows: Tensor) -> Tensor:
+            return (rows.reshape(weights.shape[0], -1, rows.shape[1]) * weights[:, :, None]).sum(1)
+
+        return mean(torch.sigmoid(logits)), mean(pooled)
 
     def forward(self, samples: Tensor) -> Tensor:
-        return self.readout(self.scores(samples))
+        return self.readout(*self.hear(samples))

@@ -9,7 +9,7 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from mmsearch.training.teacher import Teacher
 
 STOCK, FIT = 64, 700  # batches of patches that the blocks are fitted on, steps of each block
 POLISH_STOCK, POLISH = 170, 1500
-BACKGROUND = 300  # clips of four seconds that stand for an average sound
+CLIPS, CLIP_SECONDS = 1100, 3  # single recordings: an average sound, and what the read-out learns from
+RIDGE = 200.0
 SILENCE = "Silence"
 PRIOR = 0.4  # how much a class that is heard everywhere loses
 
@@ -52,21 +53,46 @@ def trained_trunk(teacher: Path, bank: Bank, seed: int = 0) -> Trunk:
     return trunk.eval()
 
 
-def readout(trunk: Trunk, names: Sequence[str], bank: Bank, encoder: OnnxEncoder) -> tuple[Readout, Tensor]:
-    """The read-out with its background, and the scores of the background clips (BACKGROUND, 521)."""
-    words = torch.from_numpy(encoder.encode_texts([name.lower() for name in names]))
-    words += torch.from_numpy(encoder.encode_texts([f"the sound of {name.lower()}" for name in names]))
-    words = torch.nn.functional.normalize(words, dim=1)
-    start = Readout(words, torch.ones(CLASSES), torch.zeros(words.shape[1]))
-    tower = AudioTower(trunk, start).eval()
-    random = np.random.default_rng(1)
-    clips = [bank.draw(random, 4 * RATE) for _ in range(BACKGROUND)]
+def listen(trunk: Trunk, teacher: Path, bank: Bank) -> dict[str, Floats]:
+    """What trunk and teacher hear in single recordings: E features, S scores, T the teacher's scores."""
+    words = torch.zeros(CLASSES, 2)
+    tower = AudioTower(trunk, Readout(words, words[:, 0], words[0])).eval()
+    judge, random = Teacher(teacher).eval(), np.random.default_rng(11)
+    heard: dict[str, list[Floats]] = {"E": [], "S": [], "T": []}
     with torch.no_grad():
-        scores = torch.cat([tower.scores(torch.from_numpy(clip)[None]) for clip in clips])
-        start.gains.copy_((scores.mean(0) + 1e-3) ** -PRIOR)
-        start.gains[names.index(SILENCE)] = 0
-        start.background.copy_(start.raw(scores).mean(0))
-    return start, scores
+        for _ in range(CLIPS):
+            level = np.float32(10 ** -abs(random.normal(0, 0.4)))
+            samples = torch.from_numpy(bank.draw(random, CLIP_SECONDS * RATE) * level)[None]
+            scores, features = tower.hear(samples)
+            patches, weights = tower.patches(samples)
+            wanted = torch.sigmoid(judge(patches[0][:, None])[1]) * weights[0][:, None]
+            for name, rows in zip("EST", (features, scores, wanted.sum(0, keepdim=True)), strict=True):
+                heard[name].append(rows.numpy())
+    return {name: np.concatenate(rows) for name, rows in heard.items()}
+
+
+def readout(heard: Mapping[str, Floats], names: Sequence[str], encoder: OnnxEncoder) -> Readout:
+    """The read-out of scores, and the ridge regression of the teacher's read-out on the trunk's features."""
+    plain = encoder.encode_texts([name.lower() for name in names])
+    spoken = encoder.encode_texts([f"the sound of {name.lower()}" for name in names])
+    words = torch.nn.functional.normalize(torch.from_numpy(plain + spoken), dim=1)
+
+    def fitted(scores: Tensor) -> Readout:
+        found = Readout(words, (scores.mean(0) + 1e-3) ** -PRIOR, torch.zeros(words.shape[1]))
+        found.gains[names.index(SILENCE)] = 0
+        found.background.copy_(found.raw(scores).mean(0))
+        return found
+
+    features, scores, judged = (torch.from_numpy(heard[name]) for name in "EST")
+    head, wanted = fitted(scores), fitted(judged).said(judged)
+    mean, deviation = features.mean(0), features.std(0)
+    deviation = deviation + 1e-3 * deviation.mean()
+    rows = (features - mean) / deviation
+    weights = torch.linalg.solve(rows.T @ rows + RIDGE * torch.eye(rows.shape[1]), rows.T @ wanted)
+    with torch.no_grad():
+        head.map.weight.copy_((weights / deviation[:, None]).T)
+        head.map.bias.copy_(-(mean / deviation) @ weights)
+    return head
 
 
 def encode(graph: Path, clips: Sequence[Samples]) -> Floats:
@@ -108,13 +134,18 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
         torch.save(trained_trunk(teacher, bank), stored)
     trunk = torch.load(stored, weights_only=False)
     encoder = OnnxEncoder(model)
-    head, scores = readout(trunk, class_names(teacher), bank, encoder)
+    kept = cache / f"heard-{CLIPS}.npz"
+    if not kept.exists():
+        np.savez(kept, **listen(trunk, teacher, bank))
+    heard = dict(np.load(kept))
+    head = readout(heard, class_names(teacher), encoder)
     target = model / "audio.onnx"
     tower = AudioTower(trunk, head).eval()
     export_graph(tower, (torch.rand(1, 2 * RATE),), ["samples"], "vectors", {0: "n", 1: "s"}, target)
     store_half(target)
     with torch.no_grad():
-        means = measured_means(encoder, data, head(scores).numpy())
+        vectors = head(torch.from_numpy(heard["S"]), torch.from_numpy(heard["E"])).numpy()
+    means = measured_means(encoder, data, vectors)
     add_sound(model, means)
     return evaluate_sounds(
         packages,

@@ -85,7 +85,7 @@ def test_readout_says_the_words_of_the_class_that_is_heard() -> None:
     readout = Readout(words, torch.ones(CLASSES), torch.zeros(768))
     scores = torch.full((2, CLASSES), 1e-4)
     scores[0, 7], scores[1, 300] = 0.9, 0.9
-    assert (readout(scores) @ words.T).argmax(1).tolist() == [7, 300]
+    assert (readout.said(scores) @ words.T).argmax(1).tolist() == [7, 300]
 
 
 def test_regression_equals_least_squares() -> None:
