@@ -60,7 +60,8 @@ class Lessons(IterableDataset[Lesson]):
 
 def examples(hint: Tensor) -> int:
     """How many patches give a layer's regression enough equations."""
-    return min(BATCH, max(4, EQUATIONS // (hint.shape[2] * hint.shape[3])))
+    count: int = min(BATCH, max(4, EQUATIONS // (hint.shape[2] * hint.shape[3])))
+    return count
 
 
 def stream(bank: Bank, teacher: Teacher, seed: int) -> Iterator[Lesson]:

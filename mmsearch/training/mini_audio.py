@@ -50,7 +50,8 @@ def trained_trunk(teacher: Path, bank: Bank, seed: int = 0) -> Trunk:
     trunk = new_trunk(lessons, seed)
     distil(trunk, take(lessons, STOCK), FIT)
     polish(trunk, take(lessons, POLISH_STOCK, SETTLED), POLISH, seed)
-    return trunk.eval()
+    trunk.eval()
+    return trunk
 
 
 def listen(trunk: Trunk, teacher: Path, bank: Bank) -> dict[str, Floats]:
@@ -136,7 +137,8 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
     encoder = OnnxEncoder(model)
     kept = cache / f"heard-{CLIPS}.npz"
     if not kept.exists():
-        np.savez(kept, **listen(trunk, teacher, bank))
+        arrays: dict[str, Any] = dict(listen(trunk, teacher, bank))
+        np.savez(kept, **arrays)
     heard = dict(np.load(kept))
     head = readout(heard, class_names(teacher), encoder)
     target = model / "audio.onnx"

@@ -112,10 +112,10 @@ def canonical_sounds(rate: int = 16_000) -> NDArray[np.float32]:
     sounds[1] = np.sin(2 * np.pi * (200 * times + 1500 * times**2))
     sounds[2, :: rate // 8] = 1
     sounds[3] = np.random.default_rng(5).uniform(-1, 1, rate) * times
-    return (sounds * 16384).astype(np.int16).astype(np.float32) / 32768
+    return (sounds * 16384).astype(np.int16).astype(np.float32) / np.float32(32768)
 
 
-def add_sound(folder: Path, means: Mapping[str, NDArray[np.float32]]) -> None:
+def add_sound(folder: Path, means: Mapping[str, Any]) -> None:
     """Make the ``audio.onnx`` that lies in a finished model folder a part of it, with its canonical sounds.
 
     `means` (modality -> (dim,) float32) becomes ``means.npz``. The towers that were there stay as they are.

@@ -29,7 +29,8 @@ LONGEST = 45  # seconds kept of one recording; games have an hour of music each
 SUFFIXES = {".ogg", ".oga", ".wav", ".flac", ".mp3", ".au", ".aif", ".aiff"}
 ARCHIVES = {".zip", ".pk3"}
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating[Any]]
+"""Mono at 16 kHz; float32 when read."""
 
 log = logging.getLogger("mmsearch.training")
 
@@ -247,15 +248,16 @@ def _narrow(clip: Samples, random: np.random.Generator) -> Samples:
     """As recorded at a lower rate: nothing above some frequency."""
     spectrum = np.fft.rfft(clip)
     spectrum[int(len(spectrum) * random.uniform(0.25, 0.95)) :] = 0
-    return np.fft.irfft(spectrum, len(clip)).astype(np.float32)
+    found: Samples = np.fft.irfft(spectrum, len(clip)).astype(np.float32)
+    return found
 
 
 def _noise(random: np.random.Generator) -> Samples:
     """Noise with a power-law spectrum (white, pink, brown and between), peak about 1."""
     spectrum = np.fft.rfft(random.normal(0, 1, PATCH))
     spectrum *= np.arange(1, len(spectrum) + 1) ** -random.uniform(0, 1)
-    out = np.fft.irfft(spectrum, PATCH)
-    return (out / np.abs(out).max()).astype(np.float32)
+    out: Samples = np.fft.irfft(spectrum, PATCH).astype(np.float32)
+    return out / np.abs(out).max()
 
 
 def _synthetic(random: np.random.Generator) -> Samples:
@@ -276,7 +278,8 @@ def _synthetic(random: np.random.Generator) -> Samples:
         out = _noise(random) * (
             1 + np.sin(2 * np.pi * random.uniform(0.3, 12) * times + random.uniform(0, 6))
         )
-    return (out / max(float(np.abs(out).max()), 1e-6)).astype(np.float32)
+    found: Samples = (out / max(float(np.abs(out).max()), 1e-6)).astype(np.float32)
+    return found
 
 
 def main() -> None:

@@ -46,14 +46,14 @@ class Teacher(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
-    @torch.no_grad()
     def forward(self, patches: Tensor) -> tuple[list[Tensor], Tensor]:
         features, x = [], patches
-        for layer in self.layers:
-            x = layer(x)
-            features.append(x)
-            x = torch.relu(x)
-        return features, x.mean((2, 3)) @ self.weight.T + self.bias
+        with torch.no_grad():
+            for layer in self.layers:
+                x = layer(x)
+                features.append(x)
+                x = torch.relu(x)
+            return features, x.mean((2, 3)) @ self.weight.T + self.bias
 
 
 def read_layers(path: Path) -> tuple[list[Convolution], tuple[Tensor, Tensor]]:

@@ -25,7 +25,8 @@ def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     starts = range(0, len(samples) - 399, 160)
     magnitude = np.abs(np.fft.rfft([samples[s : s + 400] * window for s in starts], 512))
     mel = 1127 * np.log(1 + np.fft.rfftfreq(512, 1 / RATE) / 700)
-    edges = np.linspace(*(1127 * np.log(1 + np.array([125, 7500]) / 700)), 66)
+    low, high = 1127 * np.log(1 + np.array([125, 7500]) / 700)
+    edges = np.linspace(low, high, 66)
     bands = [np.interp(mel, edges[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(64)]
     found: NDArray[np.float64] = np.log(magnitude @ np.array(bands).T + 0.001)
     return found
@@ -60,7 +61,9 @@ def small_tower() -> AudioTower:
     trunk = Trunk(hints(4))
     words = torch.nn.functional.normalize(torch.randn(CLASSES, 768), dim=1)
     readout = Readout(words, torch.rand(CLASSES), words[:40].mean(0))
-    return AudioTower(trunk, readout).eval()
+    tower = AudioTower(trunk, readout)
+    tower.eval()
+    return tower
 
 
 def test_graph_gives_unit_vectors_of_torch_for_any_length(tmp_path: Path) -> None:
