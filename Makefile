@@ -4,13 +4,14 @@ PYTHON ?= python3
 DEMO_HOME ?= .demo
 WORK ?= .bench
 WORDNET ?= /usr/share/wordnet
+PACKAGES ?= .packages
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
 COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
 
-.PHONY: demo test check test-extras bench model
+.PHONY: demo test check test-extras bench model model-sound packages
 
-demo: $(VENV)/.installed ## index the sample in data/ and search it by words and by picture
+demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by picture and by sound
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
 
 test: $(VENV)/.installed-dev ## the tests of the base install
@@ -32,6 +33,18 @@ bench: $(VENV)/.installed-dev ## the figures of benchmarks/README.md: make bench
 model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make model DATA=folder
 	@test -n "$(DATA)" || { echo "make model DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
 	$(VENV)-extras/bin/python -m mmsearch.training.mini --data $(DATA) --wordnet $(WORDNET) --out mmsearch/models/mini
+	$(MAKE) model-sound
+
+model-sound: $(VENV)-extras/.installed-extras packages ## train the sound tower and add it to the built-in model
+	@test -n "$(DATA)" || { echo "make model-sound DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
+	$(VENV)-extras/bin/python -m mmsearch.training.mini_audio --model mmsearch/models/mini --data $(DATA) \
+		--packages $(PACKAGES) --cache $(PACKAGES)/.cache
+
+packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packages whose recordings it learns from (3 GB)
+	@mkdir -p $(PACKAGES)
+	@cd $(PACKAGES) && for name in $$($(abspath $(VENV)-extras/bin/python) -m mmsearch.training.sounds); do \
+		test -d $$name || { echo $$name && apt-get download -q $$name && dpkg -x $${name}_*.deb $$name.part && \
+		mv $$name.part $$name && rm $${name}_*.deb; } || exit 1; done
 
 # An environment is made once and brought up to date when pyproject.toml changes. The install is editable.
 .PRECIOUS: %/bin/python

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Index the sample beside this script, search it in four ways, and fail unless each finds what it should.
+# Index the sample beside this script, search it in six ways, and fail unless each finds what it should.
 # make demo calls it: sh data/demo.sh MMSEARCH HOME
 set -eu
 mmsearch=$1
@@ -32,8 +32,8 @@ find() {
     esac
 }
 
-say index data/photos data/texts
-"$mmsearch" index data/photos data/texts
+say index data/photos data/texts data/sounds
+"$mmsearch" index data/photos data/texts data/sounds
 
 printf '\n-- Words find photos.\n'
 find koala.jpg "a koala in a tree" --modality image
@@ -44,6 +44,13 @@ find kitten.jpg --image data/photos/cat.jpg --modality image
 
 printf '\n-- Words find the passage of a text that says it in other words.\n'
 find library-rules.txt "how long may I keep a book" --modality text
+
+printf '\n-- Words find sounds.\n'
+find bell.flac "a church bell rings" --modality audio
+find crow.flac "the call of a crow" --modality audio
+
+printf '\n-- A sound finds words.\n'
+find piano-practice.md --audio data/sounds/piano.flac --modality text
 
 printf '\n-- Words and photos add up: like this photo, but a bird and not a cat.\n'
 find kingfisher.jpg --image data/photos/cat.jpg --add "3:a bird" --subtract 2:cat

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.encoders.onnx import OnnxEncoder
+from mmsearch.training.export import session
 from mmsearch.training.trunks import CONTEXT
+from mmsearch.types import Modality, Vector
 
 CANONICAL_TEXTS = (
     "a dog on grass",
@@ -52,11 +55,6 @@ def write_folder(folder: Path, name: str, size: int, nothing_below: dict[str, fl
 
 def write_manifest(folder: Path, name: str, size: int, nothing_below: dict[str, float]) -> None:
     """Write ``model.json`` for the files that lie in `folder`; the hashes cover every file but itself and the card."""
-    files = {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".onnx", ".npz") or path.name == "tokenizer.json"
-    }
     manifest: dict[str, Any] = {
         "format": 1,
         "name": name,
@@ -94,9 +92,62 @@ def write_manifest(folder: Path, name: str, size: int, nothing_below: dict[str, 
         },
         "scores": {kind: {"nothing_below": level} for kind, level in nothing_below.items()},
         "canonical": "canonical.npz",
-        "files": files,
+    }
+    _write(folder, manifest)
+
+
+def _write(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["files"] = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".onnx", ".npz") or path.name == "tokenizer.json"
     }
     (folder / "model.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+
+
+def canonical_sounds(rate: int = 16_000) -> NDArray[np.float32]:
+    """Four made sounds of one second (4, rate) float32: a tone, a rising chirp, clicks, swelling noise."""
+    times = np.arange(rate) / rate
+    sounds = np.zeros((4, rate))
+    sounds[0] = np.sin(2 * np.pi * 440 * times)
+    sounds[1] = np.sin(2 * np.pi * (200 * times + 1500 * times**2))
+    sounds[2, :: rate // 8] = 1
+    sounds[3] = np.random.default_rng(5).uniform(-1, 1, rate) * times
+    return (sounds * 16384).astype(np.int16).astype(np.float32) / np.float32(32768)
+
+
+def add_sound(
+    folder: Path, means: Mapping[Modality, Vector], spreads: Mapping[Modality, Mapping[Modality, float]]
+) -> None:
+    """Make the ``audio.onnx`` that lies in a finished model folder a part of it, with its canonical sounds.
+
+    `means` (modality -> (dim,) float32) becomes ``means.npz``; `spreads` are those of `mmsearch.training.centring`. The
+    towers that were there stay as they are.
+    """
+    manifest = json.loads((folder / "model.json").read_text("utf-8"))
+    manifest["towers"]["audio"] = {
+        "file": "audio.onnx",
+        "precision": "float16 weights",
+        "input": "samples",
+        "output": "vectors",
+        "batch": 1,
+        "sample_rate": 16_000,
+        "seconds": 10.0,
+        "hop_seconds": 5.0,
+        "min_seconds": 1.0,
+    }
+    np.savez_compressed(folder / "means.npz", **{str(modality): mean for modality, mean in means.items()})
+    manifest["scores"]["means"] = "means.npz"
+    manifest["scores"]["spreads"] = {
+        str(asked): {str(found): round(spread, 3) for found, spread in row.items()}
+        for asked, row in spreads.items()
+    }
+    with np.load(folder / "canonical.npz") as stored:
+        arrays = dict(stored)
+    sounds = canonical_sounds()
+    (vectors,) = session(folder / "audio.onnx", threads=1).run(["vectors"], {"samples": sounds})
+    np.savez_compressed(folder / "canonical.npz", **arrays | {"sounds": sounds, "sound_vectors": vectors})
+    _write(folder, manifest)
 
 
 def write_canonical(folder: Path) -> None:
