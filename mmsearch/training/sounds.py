@@ -256,8 +256,9 @@ def _noise(random: np.random.Generator) -> Samples:
     """Noise with a power-law spectrum (white, pink, brown and between), peak about 1."""
     spectrum = np.fft.rfft(random.normal(0, 1, PATCH))
     spectrum *= np.arange(1, len(spectrum) + 1) ** -random.uniform(0, 1)
-    out: Samples = np.fft.irfft(spectrum, PATCH).astype(np.float32)
-    return out / np.abs(out).max()
+    noise = np.fft.irfft(spectrum, PATCH)
+    out: Samples = (noise / np.abs(noise).max()).astype(np.float32)
+    return out
 
 
 def _synthetic(random: np.random.Generator) -> Samples:

@@ -52,15 +52,19 @@ def test_silent_patches_weigh_nothing_and_the_end_is_heard() -> None:
     assert weights[0, torch.from_numpy(~hears)].sum() < 1e-3
 
 
-def hints(count: int = 64) -> list[torch.Tensor]:
-    return [torch.randn(count, *shape) for shape in SHAPES]
+WHOLE = [(16, 48, 32)] * 4 + [(32, 12, 8)] * 3 + [(512, 6, 4)] * 5 + [(64, 3, 2), (1024, 3, 2)]
+
+
+def hints(shapes: list[tuple[int, int, int]] = SHAPES) -> list[torch.Tensor]:
+    return [torch.randn(4, *shape) for shape in shapes]
 
 
 def small_tower() -> AudioTower:
     torch.manual_seed(0)
-    trunk = Trunk(hints(4))
+    trunk = Trunk(hints(WHOLE))
     words = torch.nn.functional.normalize(torch.randn(CLASSES, 768), dim=1)
     readout = Readout(words, torch.rand(CLASSES), words[:40].mean(0))
+    torch.nn.init.normal_(readout.map.weight, std=0.02)
     tower = AudioTower(trunk, readout)
     tower.eval()
     return tower
@@ -102,14 +106,14 @@ def test_regression_equals_least_squares() -> None:
     regression.solve(layer)
     rows = np.c_[features.numpy(), np.ones(400)]
     expected = np.linalg.lstsq(rows, targets.numpy(), rcond=None)[0]
-    assert layer.weight.detach().numpy() == pytest.approx(expected[:-1].T, abs=1e-3)
-    assert layer.bias.detach().numpy() == pytest.approx(expected[-1], abs=1e-3)
+    assert layer.weight.detach().numpy() == pytest.approx(expected[:-1].T, abs=5e-3)
+    assert layer.bias.detach().numpy() == pytest.approx(expected[-1], abs=5e-3)  # ridge
 
 
 def test_distilled_trunk_gives_what_its_teacher_gives() -> None:
     """The teacher is another trunk with random weights; the student sees no more of it than its features."""
     torch.manual_seed(1)
-    teacher, patches = Trunk(hints(4)).eval(), torch.randn(BATCH, 1, 96, 64)
+    teacher, patches = Trunk(hints()).eval(), torch.randn(BATCH, 1, 96, 64)
     for block in teacher.blocks:
         torch.nn.init.normal_(block.pointwise.weight, std=block.pointwise.in_features**-0.5)
 
