@@ -136,7 +136,8 @@ def add_sound(
         "hop_seconds": 5.0,
         "min_seconds": 1.0,
     }
-    np.savez_compressed(folder / "means.npz", **{str(modality): mean for modality, mean in means.items()})
+    stored_means: dict[str, Any] = {str(modality): mean for modality, mean in means.items()}
+    np.savez_compressed(folder / "means.npz", **stored_means)
     manifest["scores"]["means"] = "means.npz"
     manifest["scores"]["spreads"] = {
         str(asked): {str(found): round(spread, 3) for found, spread in row.items()}
