@@ -20,6 +20,7 @@ REPORT_KEYS = {
     "removed",
     "unchanged",
     "copies",
+    "transcribed",
     "skipped",
     "notes",
     "seconds",
