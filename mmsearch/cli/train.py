@@ -192,7 +192,7 @@ def _tell(epoch: Epoch) -> None:
 
 
 def _summary(trained: Trained) -> None:
-    from mmsearch.cli.text import say
+    from mmsearch.cli.text import note, say
     from mmsearch.training.card import SHOWN, described
 
     width = max(len(name) for name in (*trained.validation, *trained.general))
@@ -208,5 +208,9 @@ def _summary(trained: Trained) -> None:
                     say(f"{direction:<{width}} {name.replace('_', ' '):<12} {base:>6} {new:>6}  {difference}")
     for name, figures in trained.fusion.items():
         say(f"items fused from {name}: other texts find them, recall@1 {100 * figures['recall@1'].value:.1f}")
+    for modality in () if trained.options.only else trained.untrained:
+        note(
+            f"the pairs have no {modality}: its tower was not trained, and the others have moved away from it"
+        )
     say(f"{trained.out}: a model of the space {trained.space}, epoch {trained.best}. Its card: MODEL_CARD.md")
     sys.stdout.flush()

@@ -55,8 +55,8 @@ Changes = Mapping[str, Mapping[str, Change]]
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training came to. `media` counts (train, validation) by modality; `fusion` has, for items fused from
-    everything and from each modality alone, how well their other texts find them.
+    """What a training came to. `untrained` towers kept their vectors; `media` counts (train, validation) by modality;
+    `fusion` has, for items fused from everything and from each modality alone, how well their other texts find them.
     """
 
     out: Path
@@ -65,6 +65,7 @@ class Trained:
     licence: str
     options: Options
     trained: Sequence[Modality]
+    untrained: Sequence[Modality]
     table: Path
     rows: int
     left_out: int
@@ -162,6 +163,7 @@ def train_model(
         licence=fields_of(out)["licence"],
         options=options,
         trained=[Modality(name) for name in fitted.heads.heads],
+        untrained=sorted(encoder.modalities - {Modality(name) for name in fitted.heads.heads}),
         table=table,
         rows=dataset.rows,
         left_out=dataset.left_out,
@@ -264,8 +266,8 @@ def _results(vectors: Vectors, side: Side) -> Iterator[Result]:
 
 
 def _forgotten(base: OnnxEncoder, new: OnnxEncoder) -> dict[str, dict[str, Change]]:
-    """Base and new model on the general set; empty if they have not the towers for it."""
-    if not {Modality.IMAGE, Modality.TEXT} <= base.modalities:
+    """Base and new model on the general set; empty if they have no two towers for it."""
+    if Modality.TEXT not in base.modalities:
         return {}
     manifest = read_manifest(GENERAL)
     before, after = (evaluate(encoder, manifest).results for encoder in (base, new))

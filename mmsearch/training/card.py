@@ -47,6 +47,12 @@ def write_card(trained: "Trained", path: Path) -> None:
         for modality, (train, validation) in trained.media.items()
     )
     left_out = f" {trained.left_out:,} rows of the split test were left out." if trained.left_out else ""
+    rest = [] if options.only else trained.untrained
+    untrained = (
+        f"**The {' and '.join(rest)} tower was not trained**, and the others have moved away from it.\n\n"
+        if rest
+        else ""
+    )
     loss = "Multi-positive InfoNCE" if options.loss == "infonce" else "Sigmoid loss"
     fused = ""
     if trained.fusion:
@@ -94,7 +100,7 @@ They chose the epoch, so these figures flatter the model a little.
 
 ## What it forgot
 
-The general set, photos and captions that come with mmsearch and that nobody trains on:
+{untrained}The general set that comes with mmsearch, photos and sounds with captions:
 
 {changes_table(trained.general)}
 

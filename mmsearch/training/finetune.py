@@ -225,7 +225,7 @@ class _State:
     def load(self, path: Path | None, told: str, heads: Heads, optimiser: torch.optim.Optimizer) -> None:
         if path is None or not path.is_file():
             raise ConfigError(f"{path}: there is no checkpoint to resume from; train without --resume")
-        found = torch.load(path, weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
         if found["told"] != told:
             raise ConfigError(
                 f"{path}: the checkpoint was made with other pairs, another base or other options: give the same, or "

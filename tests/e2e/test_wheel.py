@@ -57,7 +57,7 @@ def test_wheel_leaves_tests_samples_and_benchmarks_out(wheel: zipfile.ZipFile) -
 def test_wheel_has_the_general_set_with_its_licences(wheel: zipfile.ZipFile) -> None:
     folder = "mmsearch/training/general"
     licences = wheel.read(f"{folder}/LICENSES.md").decode()
-    photos = [name for name in wheel.namelist() if name.startswith(folder) and name.endswith(".jpg")]
-    assert len(photos) == len(list((ROOT / "data" / "photos").glob("*.jpg")))
-    assert all(f"| {Path(name).name} |" in licences for name in photos)
+    media = [name for name in wheel.namelist() if name.startswith(folder) and name.endswith((".jpg", ".ogg"))]
+    assert len(media) == sum(len(list((ROOT / "data" / kind).iterdir())) for kind in ("photos", "sounds"))
+    assert all(f"| {Path(name).name} |" in licences for name in media)
     assert f"{folder}/captions.csv" in wheel.namelist()

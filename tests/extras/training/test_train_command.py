@@ -66,7 +66,10 @@ def test_the_new_model_finds_the_colours_by_their_new_names(base: Path, pairs: P
     red = encoder.encode_images([PIL.Image.new("RGB", (8, 8), (250, 5, 5))])[0]
     names = encoder.encode_texts(list(COLOURS))
     assert list(COLOURS)[int((names @ red).argmax())] == "green"
-    assert set(trained.general) == {"text->image", "image->text", "caption->caption"}
+    sounds = {"text->audio", "audio->text"}  # the base has a tower for them, too
+    assert set(trained.general) == {"text->image", "image->text", "caption->caption"} | sounds
+    assert trained.untrained == [Modality.AUDIO]
+    assert "The audio tower was not trained" in (tmp_path / "new" / "MODEL_CARD.md").read_text()
     assert (tmp_path / "new" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "new" / ".training").exists()
 
