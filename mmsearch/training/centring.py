@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +44,21 @@ def spreads_of(
         }
         for asked, queries in vectors.items()
     }
+
+
+def write_scales(
+    folder: Path, means: Mapping[Modality, Vector], spreads: Mapping[Modality, Mapping[Modality, float]]
+) -> None:
+    """Store both in a finished model folder; whatever else its model.json says stays."""
+    np.savez_compressed(
+        folder / "means.npz", allow_pickle=False, **{str(name): mean for name, mean in means.items()}
+    )
+    path = folder / "model.json"
+    fields = json.loads(path.read_text("utf-8"))
+    fields.setdefault("scores", {}).update(means="means.npz", spreads=spreads)
+    data = (folder / "means.npz").read_bytes()
+    fields["files"]["means.npz"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    path.write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 
 
 def _unrelated(scores: Vectors) -> Vector:
