@@ -24,6 +24,7 @@ REPORT_KEYS = {
     "notes",
     "seconds",
     "total",
+    "transcribed",
 }
 
 
