@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmsearch.encoders import Encoder
 from mmsearch.encoders.onnx import OnnxEncoder
-from mmsearch.media import read_sound
+from mmsearch.media import modality_of, read_sound
 from mmsearch.ranking import centred
 from mmsearch.training.centring import means_of, spreads_of, write_scales
 from mmsearch.training.evaluate_mini import encode_pictures
@@ -158,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="store means and spreads in the model folder")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    found = sorted(path for path in given.sounds.iterdir() if path.is_file()) if given.sounds else []
+    found = sorted(given.sounds.iterdir()) if given.sounds else []
+    found = [path for path in found if modality_of(path) is Modality.AUDIO]
     figures = measure(given.model, given.data, found, given.write)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
