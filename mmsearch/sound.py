@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import itertools
 import math
 import os
 import re
@@ -61,6 +62,8 @@ FRAME_SECONDS = 0.02
 
 _BLOCK = 1 << 17  # samples of all channels decoded at a time
 _KEPT = 1 << 22  # mono samples (16 MB): a shorter recording is kept between the two passes
+# A playlist with the name of a film would make FFmpeg open the files and addresses that it lists.
+_ALLOWED = {"format_whitelist": "mov,matroska,aac", "protocol_whitelist": "file"}
 _RATES = range(1_000, 768_001)
 
 
@@ -93,16 +96,18 @@ class Sound:
             self.title = words(track.tags.get("title"))
             self._rate = track.sample_rate
             loudness = _Loudness(self._rate)
-            kept: list[NDArray[np.float32]] | None = []
+            kept: list[NDArray[np.float32]] = []
             for block in track.blocks:
                 if not np.isfinite(block).all():
                     raise MediaError(name, "holds samples that are no numbers (NaN or infinity)")
                 loudness.add(block)
-                kept = None if kept is None or loudness.samples > _KEPT else [*kept, block]
+                if loudness.samples <= _KEPT:
+                    kept.append(block)
                 if loudness.samples > MAX_SECONDS * self._rate:
                     raise MediaError(name, f"is longer than {MAX_SECONDS // 3600} hours")
-            self._kept = kept
             length = loudness.samples
+            self._kept = kept if length <= _KEPT else None
+            del kept
             if not length:
                 raise MediaError(name, "is damaged" if track.cut_short else "has no sound in it (0 seconds)")
             self.attributes = _facts(track, length)
@@ -295,7 +300,7 @@ def _opened_by_ffmpeg(path: Path, name: object) -> Iterator[_Track]:
         kind = path.suffix.lower().removeprefix(".").upper()
         raise MissingExtra(f"{name}: the sound of {kind or 'such'} files", "av") from error
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), options=_ALLOWED, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(name, f"is not a sound that can be read ({_complaint(error)})") from None
     with container:
@@ -306,14 +311,19 @@ def _opened_by_ffmpeg(path: Path, name: object) -> Iterator[_Track]:
         mixer = av.AudioResampler(format="flt", layout="mono", rate=stream.rate)
 
         def blocks() -> Iterator[NDArray[np.float32]]:
+            waiting: list[NDArray[np.float32]] = []  # frames are of a fiftieth of a second
             try:
-                for frame in container.decode(stream):
-                    for mixed in mixer.resample(frame):
-                        yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
-                for mixed in mixer.resample(None):
-                    yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
+                for frame in itertools.chain(container.decode(stream), [None]):
+                    waiting += [
+                        np.asarray(mixed.to_ndarray(), np.float32)[0] for mixed in mixer.resample(frame)
+                    ]
+                    if sum(map(len, waiting)) >= _BLOCK:
+                        yield np.concatenate(waiting)
+                        waiting.clear()
             except (av.error.FFmpegError, ValueError):
                 track.cut_short = True
+            if waiting:
+                yield np.concatenate(waiting)
 
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else 0
         if not seconds and container.duration and not container.streams.video:

@@ -149,7 +149,7 @@ def _summary(report: Report, held: int) -> None:
     said = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "nothing to do"
     copies = f" ({many(report.copies, 'copy')})".replace("copys", "copies") if report.copies else ""
     encoded = report.added + report.updated
-    rate = f", {encoded / report.total:.0f} files/s" if encoded and report.total > 0 else ""
+    rate = f", {encoded / report.total:.0f} files/s" if encoded > report.total > 0 else ""
     say(f"{said}{copies} in {duration(report.total)}{rate}. The collection holds {many(held, 'item')}.")
     if not held and not report.skipped:
         say("There are no pictures, texts or sounds there.")
@@ -178,16 +178,17 @@ def _progress() -> Iterator[Listener]:
     )
     with bar:
         task = bar.add_task("looking", total=None, amount="", file="")
-        started = 0.0
+        started, begun = time.monotonic(), False
 
         def show(at: Progress) -> None:
-            nonlocal started
+            nonlocal started, begun
             file = last(safe(at.path), 24)
             if at.stage == "scan":
+                started = time.monotonic()
                 bar.update(task, description="looking", amount=f"{at.done:,} files", file=file)
                 return
-            if not started:
-                started = time.monotonic()
+            if not begun:
+                begun = True
                 bar.reset(task, description="indexing", total=at.total, amount="", file=file)
             rate = at.done / max(time.monotonic() - started, 1e-6)
             bar.update(
@@ -205,12 +206,12 @@ def _plain_lines() -> Callable[[Progress], None]:
     from mmsearch.cli.text import duration, note
 
     started = last = time.monotonic()
-    indexing_since = 0.0
+    indexing_since = started
 
     def show(at: Progress) -> None:
         nonlocal last, indexing_since
         now = time.monotonic()
-        if at.stage == "index" and not indexing_since:
+        if at.stage == "scan":
             indexing_since = now
         if now - last < SECONDS_BETWEEN_LINES:
             return

@@ -244,6 +244,15 @@ def test_what_holds_no_recording_is_refused_with_its_reason(tmp_path: Path, case
     assert caught.value.path == str(path)
 
 
+def test_a_playlist_with_the_name_of_a_film_opens_nothing(tmp_path: Path) -> None:
+    secret = save_track(tmp_path / "secret.aac", tone("red", seconds=3, rate=48_000))
+    for suffix in ("mp4", "aac", "webm"):
+        path = tmp_path / f"list.{suffix}"
+        path.write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
+        with pytest.raises(MediaError, match="is not a sound that can be read"):
+            read_sound(path, WINDOW)
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path, says in ((tmp_path / "gone.wav", "no such file"), (tmp_path, "is a folder")):
         with pytest.raises(MediaError, match=says):
