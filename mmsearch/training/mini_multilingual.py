@@ -153,31 +153,73 @@ def train(
 
 
 class Build:
-    """One run of the recipe: features of the trunk and targets of the base, kept between runs when `cache` is given."""
+    """One run of the recipe: features of the trunk, targets of the base; kept between runs when `cache` is given."""
 
-    def __init__(self, base: Path, cache: Path | None) -> None:
+    def __init__(self, base: Path, tower: PackagedTextTower, cache: Path | None) -> None:
         self.base = OnnxEncoder(base)
-        self.tower = trunk_tower(base)
-        self.trunk = load_trunk(self.tower, 1)
+        self.tower, self.trunk = tower, load_trunk(tower, 1)
         self.cache = cache
-        self.of_base = hashlib.sha256((base / "canonical.npz").read_bytes()).hexdigest()
+        self.version = hashlib.sha256((base / "canonical.npz").read_bytes()).hexdigest()
 
     def features(self, texts: Sequence[str]) -> Floats:
         key = ("e5", self.tower.sha256, self.tower.prefix, list(texts))
         return cached(self.cache, key, lambda: self.trunk(texts))
 
     def targets(self, texts: Sequence[str]) -> Floats:
-        return cached(self.cache, ("texts", self.of_base, list(texts)), lambda: self.base.encode_texts(texts))
+        return cached(self.cache, ("texts", self.version, list(texts)), lambda: self.base.encode_texts(texts))
 
     def pictures(self, paths: Sequence[Path]) -> Floats:
-        def make() -> Floats:
-            side, batch = self.base.image_size, self.base.batch_size
-            parts = [paths[start : start + batch] for start in range(0, len(paths), batch)]
-            return np.concatenate(
-                [
-                    self.base.encode_images([load_image(path, min_side=side) for path in part])
-                    for part in parts
-                ]
-            )
+        key = ("pictures", self.version, [path.name for path in paths])
+        return cached(self.cache, key, lambda: encode_pictures(self.base, paths))
 
-        return cached(self.cache, ("pictures", self.of_base, [path.name for path in paths]), make)
+    def translated(self, pairs: Sequence[tuple[str, str]]) -> tuple[Floats, list[int]]:
+        """Features of the translations of (English, translation) pairs, and the rows of those that the trunk agrees with.
+
+        Both sides are centred first: what all words of a language share says nothing about one of them.
+        """
+        words = sorted({word for word, _ in pairs})
+        row = {word: i for i, word in enumerate(words)}
+        english, foreign = self.features(words), self.features([other for _, other in pairs])
+        ours = english[[row[word] for word, _ in pairs]] - english.mean(0)
+        theirs = foreign - foreign.mean(0)
+        agreement = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+        kept = np.flatnonzero(agreement >= np.quantile(agreement, 1 - AGREEING))
+        return foreign, [int(i) for i in kept]
+
+    def lessons(self, sources: Sources) -> Lessons:
+        """English sentences and words as they are, and words in other languages that stand for the English one."""
+        captions = [caption for pair in sources.photos for caption in pair.texts[:CAPTIONS]]
+        sentences = sorted({*captions, *(text for pair in sources.products for text in pair.texts), *sources.classes})
+        english = sentences + sources.words
+        row = {text: i for i, text in enumerate(english)}
+        features, owners = [self.features(sentences), self.features(sources.words)], list(range(len(english)))
+        differences = []
+        words = features[1]
+        for language, pairs in sources.translations.items():
+            foreign, kept = self.translated(pairs)
+            log.info("%s: %d translations of %d kept", language, len(kept), len(pairs))
+            features.append(foreign[kept])
+            owners += [row[pairs[i][0]] for i in kept]
+            differences.append(foreign[kept] - words[[row[pairs[i][0]] - len(sentences) for i in kept]])
+        foreign_rows = len(owners) - len(english)
+        share = SENTENCES / len(sentences), (1 - SENTENCES) / (len(words) + foreign_rows)
+        weights = np.repeat(share, (len(sentences), len(words) + foreign_rows))
+        photo_texts = [[row[caption] for caption in pair.texts[:CAPTIONS]] for pair in sources.photos]
+        return Lessons(
+            features=torch.from_numpy(np.concatenate(features)),
+            english=torch.tensor(owners),
+            targets=torch.from_numpy(self.targets(english)),
+            weights=torch.from_numpy(weights),
+            differences=torch.from_numpy(np.concatenate(differences)),
+            photo_texts=torch.tensor(photo_texts),
+            pictures=torch.from_numpy(self.pictures([pair.picture for pair in sources.photos])),
+        )
+
+
+def encode_pictures(encoder: OnnxEncoder, paths: Sequence[Path]) -> Floats:
+    """Vectors (n, 768) of pictures, opened as the engine opens them."""
+    size, side = encoder.batch_size, encoder.image_size
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    return np.concatenate(
+        [encoder.encode_images([load_image(path, min_side=side) for path in batch]) for batch in batches]
+    )

