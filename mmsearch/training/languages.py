@@ -5,32 +5,34 @@ Unicode's CLDR; pictures of npm ``emoji-datasource-google``, MIT and Apache-2.0)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmsearch.errors import ConfigError
 
-Floats = NDArray[np.float32]
-
 ENGLISH = "en"
-STAMP_LANGUAGES = {
-    **{"zh": "zh_CN", "de": "de", "fr": "fr", "es": "es", "ja": "ja", "ru": "ru", "ar": "ar", "pt": "pt"},
-    **{
-        "it": "it",
-        "ko": "ko",
-        "nl": "nl",
-        "pl": "pl",
-        "sv": "sv",
-        "uk": "uk",
-        "vi": "vi",
-        "th": "th",
-        "hi": "hi",
-    },
-}
+LANGUAGES = [
+    "zh",
+    "de",
+    "fr",
+    "es",
+    "ja",
+    "ru",
+    "ar",
+    "pt",
+    "it",
+    "ko",
+    "nl",
+    "pl",
+    "sv",
+    "uk",
+    "vi",
+    "th",
+    "hi",
+]
+STAMP_LANGUAGES = {name: name for name in LANGUAGES}
+STAMP_LANGUAGES["zh"] = "zh_CN"
 """Language -> what Tux Paint calls it. The first eight are those that the figures are about."""
 LEFT_OUT = (None, 2, 9)  # groups of emoji: single letters, skin tones, flags
 
@@ -84,12 +86,3 @@ def read_emoji(names: Path, pictures: Path) -> list[Captioned]:
             here = {name: of[entry["hexcode"]] for name, of in labels.items() if entry["hexcode"] in of}
             found.append(Captioned(picture, {ENGLISH: entry["label"], **here}))
     return found
-
-
-def recall(
-    queries: Floats, gallery: Floats, owners: NDArray[np.int64], ks: Sequence[int] = (1, 5, 10)
-) -> list[float]:
-    """Per cent of queries (m, d) whose gallery row `owners` (m,) is among the k best by cosine, for each k."""
-    scores = queries @ gallery.T
-    ranks = (scores > scores[np.arange(len(queries)), owners][:, None]).sum(1)
-    return [round(float((ranks < k).mean() * 100), 1) for k in ks]

