@@ -56,7 +56,7 @@ def read_freedict(folder: Path, name: str) -> Dictionary:
 def _translations(line: str) -> Iterator[str]:
     """The words of a line of translations, without remarks on grammar and use."""
     for word in re.split("[,;،、]", _ASIDE.sub("", line)):
-        if (word := word.strip(" .")) and len(word) < 40:
+        if (word := word.strip(" .")) and len(word) < 40 and ":" not in word:  # "see:" is no translation
             yield word
 
 
