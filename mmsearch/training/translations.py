@@ -78,11 +78,48 @@ def read_cedict() -> Dictionary:
     }
 
 
-def common_words(dictionaries: Mapping[str, Dictionary], seen: Iterable[str], count: int) -> list[str]:
-    """The `count` English words that most dictionaries translate; those in the texts `seen` have an advantage."""
-    vocabulary = {word for text in seen for word in re.findall("[a-z]{3,}", text.lower())}
+THINGS = {"05", "06", "08", "13", "17", "20"}
+"""WordNet's files of animals, artefacts, the body, food, natural objects and plants (lexnames(5WN))."""
+OTHERS = {"11", "18", "19", "27"}  # happenings, people, phenomena, substances
+
+
+def noun_kinds(folder: Path) -> dict[str, str]:
+    """Noun, lower case -> the number of the WordNet file that its most frequent sense is in.
+
+    Raises ConfigError when the folder has no WordNet 3.0.
+    """
+    try:
+        data = (folder / "data.noun").read_text("latin-1").splitlines()
+        index = (folder / "index.noun").read_text("latin-1").splitlines()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{error.filename} is missing; install Debian's wordnet-base or unpack it"
+        ) from None
+    files = dict(line.split(" ", 2)[:2] for line in data if not line.startswith("  "))
+    kinds = {}
+    for line in index:
+        if not line.startswith("  "):
+            word, _, senses, *fields = line.split()
+            kinds[word.replace("_", " ")] = files[fields[-int(senses)]]
+    return kinds
+
+
+def picturable_words(
+    dictionaries: Mapping[str, Dictionary], kinds: Mapping[str, str], captions: Iterable[str], count: int
+) -> list[str]:
+    """The `count` English words that are most worth hearing in other languages: names of things that three dictionaries
+    translate, other visible nouns and words of the captions that most of them do.
+    """
     often = Counter(word for dictionary in dictionaries.values() for word in dictionary)
-    known = [word for word in often if re.fullmatch("[a-z][a-z -]{2,}", word)]
-    bonus = len(dictionaries) / 3
-    known.sort(key=lambda word: (-often[word] - bonus * (word in vocabulary), word))
-    return known[:count]
+    seen = {word for text in captions for word in re.findall("[a-z]{3,}", text.lower())}
+    most = len(dictionaries) * 3 // 5
+    words = [
+        word
+        for word, books in often.items()
+        if len(word) > 2
+        and (
+            (books >= 3 and kinds.get(word) in THINGS)
+            or (books >= most and (kinds.get(word) in OTHERS or word in seen))
+        )
+    ]
+    return sorted(words, key=lambda word: (-often[word], word))[:count]

@@ -26,7 +26,7 @@ def manifest() -> dict[str, Any]:
         "format": 1,
         "name": "tongue",
         "space": {"id": "mini-1", "dim": 768, "metric": "cosine"},
-        "base": {"model": "mini", "sha256": "0"},
+        "base": {"model": "mini", "files": {"text.onnx": {"sha256": "0"}}},
         "towers": {
             "text": {
                 "file": "text.onnx",
@@ -141,7 +141,7 @@ def test_verify_tells_weights_and_a_base_that_are_not_those_of_the_manifest(
 ) -> None:
     package = install(monkeypatch, folder, WEIGHTS)
     problems = verify(folder, threads=1)
-    for path in (package / "weights.bin", BUILT_IN_MODELS / "mini" / "canonical.npz"):
+    for path in (package / "weights.bin", BUILT_IN_MODELS / "mini" / "text.onnx"):
         assert [problem for problem in problems if str(path) in problem and "sha256" in problem]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmsearch.errors import ConfigError
 from mmsearch.training.languages import read_emoji, read_stamps
-from mmsearch.training.translations import common_words, read_cedict, read_freedict
+from mmsearch.training.translations import noun_kinds, picturable_words, read_cedict, read_freedict
 
 FORWARD = """00-database-info
     This dictionary /was made/ here
@@ -66,13 +66,40 @@ def test_cc_cedict_knows_everyday_things() -> None:
     assert "长颈鹿" in words["giraffe"]
 
 
-def test_words_that_most_languages_have_come_first_and_seen_ones_before_others() -> None:
-    books = {
-        "a": {"dog": ("x",), "law": ("x",), "1st": ("x",)},
-        "b": {"dog": ("x",), "law": ("x",), "cat": ("x",)},
-    }
-    assert common_words(books, ["A dog runs."], 9) == ["dog", "law", "cat"]
-    assert common_words(books, ["the law"], 1) == ["law"]
+def wordnet(folder: Path) -> None:
+    """Two senses of bank, the first a natural object; the formats of wndb(5WN)."""
+    (folder / "data.noun").write_text(
+        "  1 licence\n"
+        "00000001 17 n 01 bank 0 000 | sloping land\n"
+        "00000002 14 n 01 bank 0 000 | a company\n"
+        "00000003 05 n 02 sea_lion 0 Otaria 0 000 | an animal\n"
+        "00000004 18 n 01 judge 0 000 | a person\n"
+    )
+    (folder / "index.noun").write_text(
+        "  1 licence\n"
+        "bank n 2 2 @ ~ 2 1 00000001 00000002\n"
+        "judge n 1 0 1 0 00000004\n"
+        "sea_lion n 1 1 @ 1 0 00000003\n"
+    )
+
+
+def test_the_kind_of_a_noun_is_that_of_its_first_sense(tmp_path: Path) -> None:
+    wordnet(tmp_path)
+    assert noun_kinds(tmp_path) == {"bank": "17", "judge": "18", "sea lion": "05"}
+
+
+def test_without_wordnet_the_message_names_its_package(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="wordnet-base"):
+        noun_kinds(tmp_path)
+
+
+def test_things_need_three_dictionaries_and_other_words_most() -> None:
+    kinds = {"sea lion": "05", "bank": "17", "judge": "18", "law": "10"}
+    everywhere = {"judge": ("x",), "law": ("x",), "red": ("x",), "green": ("x",)}
+    books = {str(i): everywhere | ({"bank": ("x",)} if i < 3 else {}) for i in range(5)}
+    books["0"]["sea lion"] = ("x",)
+    assert picturable_words(books, kinds, ["A red bus."], 9) == ["judge", "red", "bank"]
+    assert picturable_words(books, kinds, ["A red bus."], 1) == ["judge"]
 
 
 def stamp(folder: Path, name: str, text: str, picture: bool = True) -> None:
