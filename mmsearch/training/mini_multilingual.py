@@ -146,7 +146,7 @@ class Build:
 
 
 def agreeing(words: Floats, foreign: Floats) -> list[int]:
-    """The rows of word pairs, features (n, d) each, whose two sides the trunk itself finds nearest, ``AGREEING`` of all.
+    """The rows of word pairs, features (n, d) each, whose sides the trunk itself finds nearest: ``AGREEING`` of all.
 
     Both sides are centred first: what all words of a language share says nothing about one of them.
     """

@@ -10,7 +10,13 @@ import pytest
 
 from mmsearch.errors import ConfigError
 from mmsearch.training.languages import read_emoji, read_stamps
-from mmsearch.training.translations import noun_kinds, picturable_words, read_cedict, read_freedict
+from mmsearch.training.translations import (
+    Dictionary,
+    noun_kinds,
+    picturable_words,
+    read_cedict,
+    read_freedict,
+)
 
 FORWARD = """00-database-info
     This dictionary /was made/ here
@@ -95,7 +101,7 @@ def test_without_wordnet_the_message_names_its_package(tmp_path: Path) -> None:
 
 def test_things_need_three_dictionaries_and_other_words_most() -> None:
     kinds = {"sea lion": "05", "bank": "17", "judge": "18", "law": "10"}
-    everywhere = {"judge": ("x",), "law": ("x",), "red": ("x",), "green": ("x",)}
+    everywhere: Dictionary = {"judge": ("x",), "law": ("x",), "red": ("x",), "green": ("x",)}
     books = {str(i): everywhere | ({"bank": ("x",)} if i < 3 else {}) for i in range(5)}
     books["0"]["sea lion"] = ("x",)
     assert picturable_words(books, kinds, ["A red bus."], 9) == ["judge", "red", "bank"]
