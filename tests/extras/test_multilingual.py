@@ -70,7 +70,7 @@ def test_the_model_is_whole() -> None:
 
 
 def test_words_in_six_languages_find_the_photos_that_mini_indexed(tmp_path: Path) -> None:
-    """59 photos in the list, ten wanted ones: by chance one question in six would have its photo among the first ten."""
+    """The sample has some sixty photos: by chance a question has its photo among the first five one time in twelve."""
     assert in_process("index", ROOT / "data" / "photos", "--home", tmp_path).code == 0
     found = dict.fromkeys(range(6), 0)
     for photo, words in QUESTIONS.items():
