@@ -41,13 +41,8 @@ CHARACTERS = 2000  # about the 512 tokens of the trunk's context
 CAPTIONS = 2  # of the five of each photo
 WORDS = 8000  # English words whose translations are learnt
 AGREEING = 0.6  # share of a language's translations kept: those that the trunk itself finds nearest
-SHARES = {"captions": 0.18, "classes": 0.25, "products": 0.02, "words": 0.07, "translations": 0.48}  # of the draws
-    "captions": 0.2,
-    "classes": 0.3,
-    "products": 0.05,
-    "words": 0.15,
-    "translations": 0.3,
-}  # of the draws
+SHARES = {"captions": 0.18, "classes": 0.25, "products": 0.02, "words": 0.07, "translations": 0.48}
+"""Of the rows that are drawn."""
 DICTIONARIES = Path("/usr/share/dictd")
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 
