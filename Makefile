@@ -5,11 +5,13 @@ DEMO_HOME ?= .demo
 WORK ?= .bench
 WORDNET ?= /usr/share/wordnet
 PACKAGES ?= .packages
+DICTIONARIES ?= /usr/share/dictd
+STAMPS ?= /usr/share/tuxpaint/stamps
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
 COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
 
-.PHONY: demo test check test-extras bench model model-sound packages
+.PHONY: demo test check test-extras bench model model-sound model-multilingual packages
 
 demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by picture and by sound
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
@@ -34,6 +36,7 @@ model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make mode
 	@test -n "$(DATA)" || { echo "make model DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
 	$(VENV)-extras/bin/python -m mmsearch.training.mini --data $(DATA) --wordnet $(WORDNET) --out mmsearch/models/mini
 	$(MAKE) model-sound
+	$(MAKE) model-multilingual
 
 model-sound: $(VENV)-extras/.installed-extras packages ## train the sound tower and add it to the built-in model
 	@test -n "$(DATA)" || { echo "make model-sound DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
@@ -45,6 +48,12 @@ packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packag
 	@cd $(PACKAGES) && for name in $$($(abspath $(VENV)-extras/bin/python) -m mmsearch.training.sounds); do \
 		test -d $$name || { echo $$name && apt-get download -q $$name && dpkg -x $${name}_*.deb $$name.part && \
 		mv $$name.part $$name && rm $${name}_*.deb; } || exit 1; done
+
+model-multilingual: $(VENV)-extras/.installed-extras ## rebuild the head that reads other languages, for the mini that is there
+	@test -n "$(DATA)" || { echo "make $@ DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
+	$(VENV)-extras/bin/python -m mmsearch.training.mini_multilingual --data $(DATA) --wordnet $(WORDNET) \
+		--dictionaries $(DICTIONARIES) --stamps $(STAMPS) $(if $(EMOJI),--emoji $(EMOJI)) \
+		--out mmsearch/models/mini-multilingual
 
 # An environment is made once and brought up to date when pyproject.toml changes. The install is editable.
 .PRECIOUS: %/bin/python
@@ -63,5 +72,5 @@ packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packag
 	@touch $@ $*/.installed
 
 %/.installed-extras: pyproject.toml | %/bin/python
-	$(PIP) torch==2.13.0 --editable ".[dev,train,voice]"
+	$(PIP) torch==2.13.0 --editable ".[dev,multilingual,train,voice]"
 	@touch $@

@@ -26,8 +26,8 @@ def list_models(json: AsJson = False) -> None:
         if json:
             write_bytes([json_line({"name": folder.name, "folder": str(folder), **_summary(fields)})])
         else:
-            towers = ", ".join(fields.get("towers", {}))
-            say(f"{folder.name:<12} {towers:<14} {fields.get('description', '')}")
+            towers = ", ".join(sorted(_towers(fields)))
+            say(f"{folder.name:<17} {towers:<19} {fields.get('description', '')}")
 
 
 @app.command("show")
@@ -48,10 +48,15 @@ def show_model(name: Name, json: AsJson = False) -> None:
     say(f"folder       {folder}")
     space = fields.get("space", {})
     say(f"space        {space.get('id')} ({space.get('dim')} dimensions)")
-    for modality, tower in fields.get("towers", {}).items():
+    for modality, tower in _towers(fields).items():
         files = fields.get("files", {}).get(tower.get("file"), {})
         weight = f", {size(files['bytes'])}" if "bytes" in files else ""
-        say(f"{modality:<12} {tower.get('file')} ({tower.get('precision', 'unknown precision')}{weight})")
+        trunk = tower.get("trunk", {})
+        rest = f" on {trunk['file']} of the package {trunk['package']}" if trunk else ""
+        rest = f" of {fields['base']['model']}" if modality not in fields["towers"] else rest
+        say(
+            f"{modality:<12} {tower.get('file')}{rest} ({tower.get('precision', 'unknown precision')}{weight})"
+        )
     card = folder / "MODEL_CARD.md"
     if card.is_file():
         say(f"card         {card}")
@@ -93,11 +98,20 @@ def manifest(folder: Path) -> dict[str, Any]:
     return fields
 
 
+def _towers(fields: dict[str, Any]) -> dict[str, Any]:
+    """The towers of a model and those of its base that it has no own of."""
+    from mmsearch.encoders import model_folder
+
+    base = fields.get("base", {}).get("model")
+    own: dict[str, Any] = fields.get("towers", {})
+    return _towers(manifest(model_folder(base))) | own if base else own
+
+
 def _summary(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": fields.get("version"),
         "description": fields.get("description"),
         "licence": fields.get("licence"),
         "space": fields.get("space"),
-        "modalities": list(fields.get("towers", {})),
+        "modalities": list(_towers(fields)),
     }

