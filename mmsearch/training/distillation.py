@@ -32,7 +32,7 @@ class MultilingualHead(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: Tensor, languages: Tensor, hidden: int = 512, dropout: float = 0.2) -> None:
+    def __init__(self, features: Tensor, languages: Tensor, hidden: int = 768, dropout: float = 0.1) -> None:
         super().__init__()
         _, _, directions = torch.linalg.svd(languages, full_matrices=False)
         common = torch.eye(TRUNK_FEATURES) - directions[:TAKEN_OUT].T @ directions[:TAKEN_OUT]
@@ -76,11 +76,11 @@ def train(
     head: MultilingualHead,
     lessons: Lessons,
     *,
-    steps: int = 1000,
+    steps: int = 1600,
     batch: int = 512,
     photos: int = 192,
-    rate: float = 1e-3,
-    decay: float = 0.05,
+    rate: float = 2e-3,
+    decay: float = 0.02,
     contrast: float = 0.2,
     seeing: float = 0.1,
     seed: int = 0,
