@@ -70,7 +70,9 @@ def test_the_model_is_whole() -> None:
 
 
 def test_words_in_six_languages_find_the_photos_that_mini_indexed(tmp_path: Path) -> None:
-    """The sample has some sixty photos: by chance a question has its photo among the first five one time in twelve."""
+    """The sample has some sixty photos: by chance five of the sixty questions have theirs among the first five. 38 did
+    when this was written: 9 of 10 in German, 8 in Chinese, 4 in Japanese.
+    """
     assert in_process("index", ROOT / "data" / "photos", "--home", tmp_path).code == 0
     found = dict.fromkeys(range(6), 0)
     for photo, words in QUESTIONS.items():
