@@ -384,9 +384,9 @@ class Manifest:
 
     def _seconds(self, name: str, default: float) -> float:
         value = self._fields.get(name, default)
-        if type(value) not in (int, float) or not 0 < value <= 3600:  # type: ignore[operator]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3600:
             raise self._error(name, f"is {value!r}, not a number of seconds above 0 and up to 3600")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     def _choice(self, name: str, literal: Any) -> Any:
         """One of the words of a ``Literal``."""

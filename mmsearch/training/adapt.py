@@ -79,8 +79,8 @@ class Trained:
 
     def as_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
-        found = dataclasses.asdict(self)
-        return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return found
 
 
 def train_model(

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
 from mmsearch.encoders.onnx import OnnxEncoder
+from mmsearch.media import load_image
 from mmsearch.training.audio_tower import CLASSES, RATE, AudioTower, Readout, Trunk
 from mmsearch.training.centring import means_of, spreads_of
 from mmsearch.training.distil import SETTLED, distil, new_trunk, polish, stream, take
 from mmsearch.training.evaluate_audio import evaluate_sounds
+from mmsearch.training.evaluate_mini import encode_pictures
 from mmsearch.training.export import export_graph, session, store_half
 from mmsearch.training.features import Floats
 from mmsearch.training.package import add_sound
@@ -109,20 +110,11 @@ def encode(graph: Path, clips: Sequence[Samples]) -> Floats:
     return np.concatenate([tower.run(None, {"samples": clip[None]})[0] for clip in clips])
 
 
-def open_picture(path: Path) -> PIL.Image.Image:
-    """A picture on white."""
-    with PIL.Image.open(path) as picture:
-        drawn = picture.convert("RGBA")
-    white = PIL.Image.new("RGBA", drawn.size, "white")
-    white.alpha_composite(drawn)
-    return white.convert("RGB")
-
-
 def background(encoder: OnnxEncoder, data: Path, heard: Floats, every: int = 12) -> dict[Modality, Floats]:
     """Vectors of each modality from which means and spreads are taken: training photos, a caption of each, clips."""
     pairs = read_flickr(data, "train")[::every]
     return {
-        Modality.IMAGE: encoder.encode_images([open_picture(pair.picture) for pair in pairs]),
+        Modality.IMAGE: encode_pictures(encoder, pairs),
         Modality.TEXT: encoder.encode_texts([pair.texts[0] for pair in pairs]),
         Modality.AUDIO: heard,
     }
@@ -163,7 +155,7 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
         packages,
         lambda clips: encode(target, clips),
         encoder.encode_texts,
-        lambda paths: encoder.encode_images([open_picture(path) for path in paths]),
+        lambda paths: encoder.encode_images([load_image(path) for path in paths]),
     )
 
 
