@@ -6,6 +6,7 @@ WORK ?= .bench
 WORDNET ?= /usr/share/wordnet
 PACKAGES ?= .packages
 DICTIONARIES ?= /usr/share/dictd
+DING ?= /usr/share/trans/de-en
 STAMPS ?= /usr/share/tuxpaint/stamps
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
@@ -52,7 +53,7 @@ packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packag
 model-multilingual: $(VENV)-extras/.installed-extras ## rebuild the head that reads other languages, for the mini that is there
 	@test -n "$(DATA)" || { echo "make $@ DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
 	$(VENV)-extras/bin/python -m mmsearch.training.mini_multilingual --data $(DATA) --wordnet $(WORDNET) \
-		--dictionaries $(DICTIONARIES) --stamps $(STAMPS) $(if $(EMOJI),--emoji $(EMOJI)) \
+		--dictionaries $(DICTIONARIES) --ding $(DING) --stamps $(STAMPS) $(if $(EMOJI),--emoji $(EMOJI)) \
 		--out mmsearch/models/mini-multilingual
 
 # An environment is made once and brought up to date when pyproject.toml changes. The install is editable.

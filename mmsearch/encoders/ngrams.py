@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ngram_rows"]
+__all__ = ["hashed", "ngram_rows", "padded"]
 
 PARTS = range(3, 6)  # characters
 SYLLABLES = range(1, 4)  # where words are not set apart by blanks
@@ -28,8 +28,17 @@ def ngram_rows(texts: Sequence[str], rows: int) -> NDArray[np.int64]:
     A word counts as a whole, ``<word>``, and by its 3 to 5 characters, its ends marked; what is written without blanks
     by its 1 to 3 characters. Upper case and width of letters make no difference.
     """
-    found = [[zlib.crc32(gram.encode()) % rows + 1 for gram in _ngrams(text)] for text in texts]
-    out = np.zeros((len(texts), max(map(len, found), default=0) or 1), np.int64)
+    return padded([hashed(text, rows) for text in texts])
+
+
+def hashed(text: str, rows: int) -> list[int]:
+    """The rows of one text."""
+    return [zlib.crc32(gram.encode()) % rows + 1 for gram in _ngrams(text)]
+
+
+def padded(found: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """(n, m) from n sequences, with zeros behind the shorter ones."""
+    out = np.zeros((len(found), max(map(len, found), default=0) or 1), np.int64)
     for row, ids in zip(out, found, strict=True):
         row[: len(ids)] = ids
     return out

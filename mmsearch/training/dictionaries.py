@@ -62,7 +62,7 @@ Dictionary = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Book:
-    """A dictionary; how some of its nouns stand in a caption, and what it says in sentences: English, other language."""
+    """A dictionary; how some of its nouns stand in a caption; sentences, in English and the other language."""
 
     words: Dictionary
     frames: dict[str, Frame] = field(default_factory=dict)
@@ -128,24 +128,25 @@ def read_freedict(folder: Path, name: str) -> Book:
                 for place, word in enumerate(words):
                     ranked.add(head, word, place)
     else:
-        for place, heads, english in _backwards(lines):
-            for head in heads:
-                ranked.add(english, head, place)
+        for heads, english in _backwards(lines):
+            for place, word in enumerate(english):
+                for head in heads:
+                    ranked.add(word, head, place)
     return Book(ranked.dictionary(TRANSLATIONS.get(language, FEW)))
 
 
-def _backwards(lines: Iterable[str]) -> Iterator[tuple[int, list[str], str]]:
-    """The entries of a dictionary into English: place, the spellings of a word, one English word."""
+def _backwards(lines: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The entries of a dictionary into English: the spellings of a word, its English ones."""
     heads: list[str] = []
-    place = 0
+    words: list[str] = []
     for line in lines:
         if " /" in line:
+            yield heads, words
             spelt = _plain(_SOUND.sub("", line)).split(",")
-            heads, place = [head.strip() for head in spelt if head.strip()], 0
+            heads, words = [head.strip() for head in spelt if head.strip()], []
         else:
-            for word in _translations(_NOTE.sub("", line)):
-                yield place, heads, word.removeprefix("to ")
-                place += 1
+            words += [word.removeprefix("to ") for word in _translations(_NOTE.sub("", line))]
+    yield heads, words
 
 
 def _plain(text: str) -> str:

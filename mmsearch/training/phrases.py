@@ -1,4 +1,4 @@
-"""Phrases and captions put together from dictionaries: no text in another language is needed to learn how words meet."""
+"""Phrases and captions put together from dictionaries, for want of texts in other languages."""
 
 import random
 import re
@@ -40,29 +40,36 @@ ADJECTIVES = {
     "wooden": ("hölzern", "木制的"),
 }
 FUNCTION_WORDS = {
-    "de": {
-        "a": "ein",
-        "an": "ein",
-        "the": "der",
-        "and": "und",
-        "in": "in",
-        "on": "auf",
-        "with": "mit",
-        "of": "von",
-    },
-    "zh": {
-        "a": "一个",
-        "an": "一个",
-        "the": "",
-        "and": "和",
-        "in": "在",
-        "on": "在",
-        "with": "带着",
-        "of": "的",
-        "is": "",
-    },
+    "a": ("ein", "一个"),
+    "an": ("ein", "一个"),
+    "the": ("der", ""),
+    "and": ("und", "和"),
+    "are": ("sind", ""),
+    "as": ("als", ""),
+    "at": ("bei", "在"),
+    "by": ("bei", "旁边"),
+    "for": ("für", "为"),
+    "from": ("von", "从"),
+    "has": ("hat", "有"),
+    "her": ("ihr", "她的"),
+    "his": ("sein", "他的"),
+    "in": ("in", "在"),
+    "is": ("ist", ""),
+    "it": ("es", "它"),
+    "of": ("von", "的"),
+    "on": ("auf", "在"),
+    "that": ("das", "那"),
+    "their": ("ihre", "他们的"),
+    "through": ("durch", "穿过"),
+    "to": ("zu", "到"),
+    "while": ("während", "时"),
+    "with": ("mit", "和"),
 }
-MOST = 0.8  # of the words of a caption must be known
+KNOWN = {
+    language: {word: both[place] for word, both in (ADJECTIVES | FUNCTION_WORDS).items()}
+    for place, language in enumerate(("de", "zh"))
+}
+UNKNOWN = 0.2  # of the words of a caption at most
 
 
 def described(
@@ -75,7 +82,7 @@ def described(
         english = english_caption(f"{adjective} {word}")
         for other in books["de"].words.get(word, ())[:1]:
             if frame := books["de"].frames.get(other):
-                yield Phrase(english, "de", frame.described.format(german, other).capitalize())
+                yield Phrase(english, "de", _sentence(frame.described.format(german, other)))
         for other in books["zh"].words.get(word, ())[:1]:
             frame = books["zh"].frames.get(other, measured())
             yield Phrase(english, "zh", frame.described.format(chinese, other))
@@ -84,14 +91,15 @@ def described(
 def glossed(book: Book, language: str, captions: Iterable[str]) -> Iterator[Phrase]:
     """Captions word by word: the words are those of the language, their order and endings are not."""
     joint = "" if language in ("zh", "ja") else " "
-    known: dict[str, str | None] = dict(FUNCTION_WORDS.get(language, {}))
+    known: dict[str, str | None] = dict(KNOWN.get(language, {}))
     for caption in captions:
         words = re.findall("[a-z]+", caption.lower())
         for word in words:
             if word not in known:
                 known[word] = next((book.words[base][0] for base in _bases(word) if base in book.words), None)
-        found = [known[word] for word in words if known[word]]
-        if len(found) >= MOST * len(words):
+        texts = [known[word] for word in words]
+        found = [text for text in texts if text]
+        if texts.count(None) <= UNKNOWN * len(words):
             yield Phrase(caption, language, joint.join(found))
 
 
@@ -111,3 +119,7 @@ def _bases(word: str) -> Iterator[str]:
                 yield stem + other
             if stem[-1] == stem[-2]:  # running
                 yield stem[:-1]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

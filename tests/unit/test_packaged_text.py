@@ -13,6 +13,7 @@ import pytest
 
 from mmsearch.encoders import BUILT_IN_MODELS
 from mmsearch.encoders.manifest import Manifest
+from mmsearch.encoders.ngrams import ngram_rows
 from mmsearch.encoders.onnx import OnnxEncoder, verify
 from mmsearch.encoders.packaged import PackagedTextTower, trunk_file
 from mmsearch.errors import MissingExtra, ModelError
@@ -102,6 +103,20 @@ def test_own_levels_come_before_those_of_the_base(folder: Path) -> None:
     assert Manifest.read(folder).levels() == {**base, Modality.IMAGE: 0.25}
 
 
+def test_a_head_takes_the_ngrams_of_what_is_read_of_a_text_if_the_manifest_says_so(folder: Path) -> None:
+    features = np.ones((2, 3), np.float32)
+    texts = ["ein Igel", "Igel " * 400 + "Hund"]
+    plain = Manifest.read(folder).text_tower()
+    assert isinstance(plain, PackagedTextTower)
+    assert plain.feeds(features, texts).keys() == {"features"}
+    write(folder, lambda f: f["towers"]["text"].update(ngrams={"input": "grams", "rows": 77}))
+    tower = Manifest.read(folder).text_tower()
+    assert isinstance(tower, PackagedTextTower)
+    feeds = tower.feeds(features, texts)
+    assert feeds["features"] is features
+    np.testing.assert_array_equal(feeds["grams"], ngram_rows(["ein Igel", "Igel " * 400], 77))
+
+
 @pytest.mark.usefixtures("without_package")
 def test_a_text_without_the_package_says_which_command_installs_it(folder: Path) -> None:
     encoder = OnnxEncoder(folder, threads=1)
@@ -162,6 +177,9 @@ def test_verify_tells_weights_and_a_base_that_are_not_those_of_the_manifest(
         (lambda f: f["towers"]["text"]["trunk"].update(prefix="say"), "trunk.prefix", "not one of query"),
         (lambda f: f["towers"]["text"]["trunk"].update(characters=0), "trunk.characters", "above 0"),
         (lambda f: f["towers"]["text"]["trunk"].pop("bytes"), "trunk.bytes", "is missing"),
+        (lambda f: f["towers"]["text"].update(ngrams={"input": "g"}), "ngrams.rows", "is missing"),
+        (lambda f: f["towers"]["text"].update(ngrams={"input": "g", "rows": 0}), "ngrams.rows", "above 0"),
+        (lambda f: f["towers"]["text"].update(ngrams={"rows": 9}), "ngrams.input", "is missing"),
     ],
 )
 def test_a_wrong_field_is_named(

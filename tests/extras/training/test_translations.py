@@ -9,14 +9,10 @@ import PIL.Image
 import pytest
 
 from mmsearch.errors import ConfigError
+from mmsearch.training.dictionaries import GENDERS, Book, measured, read_cedict, read_ding, read_freedict
 from mmsearch.training.languages import read_emoji, read_stamps
-from mmsearch.training.translations import (
-    Dictionary,
-    noun_kinds,
-    picturable_words,
-    read_cedict,
-    read_freedict,
-)
+from mmsearch.training.phrases import described, glossed
+from mmsearch.training.translations import caption, english_caption, noun_kinds, picturable_words
 
 FORWARD = """00-database-info
     This dictionary /was made/ here
@@ -32,13 +28,24 @@ rouge (couleur), vermeil, carmin
 dog /dɒɡ/ <v>
 suivre
 """
-BACKWARD = """Fahrrad /fˈɑːrɑːt/ <neut, n, sg>
-bicycle <n>, bike <n> [coll.]
-Rad /rˈɑːt/ <neut, n, sg>
- [ugs.] bicycle <n>
-   Synonym: {Velo}
-Hund /hˈʊnt/ <masc, n, sg>
-dog <n>
+BACKWARD = """ [ichi1]  [news1]  犬 /inu/, 狗 /inu/,  [ichi1] いぬ /inu/
+1. (noun (common) (futsuumeishi))
+dog (Canis (lupus) familiaris)
+2. snoop (i.e. a detective, a spy, etc.)
+家鴨 /ahiru/, あひる /ahiru/
+(noun (common) (futsuumeishi))
+
+         Note: word usually written using kana alonedomestic duck
+走る /hashiru/
+(Godan verb with `ru' ending)
+to run, to race
+"""
+DING = """# a comment :: is no entry
+Ente {f} [ornith.] | Enten {pl} | junge Ente {f} :: duck | ducks | duckling
+Hund {m} [zool.] | Hunde {pl} :: dog; dawg (used to represent speech) | dogs
+Ungleich {n} | Paar {n} :: uneven
+springen {vi} [sport] | Sie sprang gestern sehr hoch. :: to jump /j./ | She jumped very high yesterday.
+Haus {n}; Gebäude {n} :: house
 """
 
 
@@ -48,28 +55,87 @@ def write(folder: Path, name: str, text: str) -> None:
 
 def test_entries_give_their_first_translations_without_remarks(tmp_path: Path) -> None:
     write(tmp_path, "eng-fra", FORWARD)
-    assert read_freedict(tmp_path, "eng-fra") == {
+    assert read_freedict(tmp_path, "eng-fra").words == {
         "dog": ("chien", "clébard"),
         "grass": ("herbe",),
         "red": ("rouge", "vermeil"),
     }
 
 
-def test_a_dictionary_into_english_is_read_backwards(tmp_path: Path) -> None:
-    write(tmp_path, "deu-eng", BACKWARD)
-    assert read_freedict(tmp_path, "deu-eng") == {"bicycle": ("Rad", "Fahrrad"), "dog": ("Hund",)}
+def test_a_dictionary_into_english_is_read_backwards_in_all_spellings(tmp_path: Path) -> None:
+    write(tmp_path, "jpn-eng", BACKWARD)
+    words = read_freedict(tmp_path, "jpn-eng").words
+    assert set(words["dog"]) == {"犬", "狗", "いぬ"}
+    assert words["dog"][0] == "犬"  # the commonest
+    assert set(words["domestic duck"]) == {"家鴨", "あひる"}
+    assert words["run"] == words["race"] == ("走る",)
+    assert "snoop" in words
 
 
 def test_a_missing_dictionary_names_its_package(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="dict-freedict-eng-rus"):
         read_freedict(tmp_path, "eng-rus")
+    with pytest.raises(ConfigError, match="trans-de-en"):
+        read_ding(tmp_path / "de-en")
 
 
-def test_cc_cedict_knows_everyday_things() -> None:
-    words = read_cedict()
-    assert len(words) > 50_000
-    assert "彩虹" in words["rainbow"]
-    assert "长颈鹿" in words["giraffe"]
+def test_ding_gives_words_with_their_genders_and_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "de-en"
+    path.write_text(DING, "utf-8")
+    book = read_ding(path)
+    assert book.words == {
+        "duck": ("Ente",),
+        "ducks": ("Enten",),
+        "duckling": ("junge Ente",),
+        "dog": ("Hund",),
+        "dawg": ("Hund",),
+        "dogs": ("Hunde",),
+        "jump": ("springen",),
+        "house": ("Haus", "Gebäude"),
+    }
+    found = [caption("de", book, word, 0) for word in ("Ente", "Hund", "Enten", "Haus", "unbekannt")]
+    assert found == ["Eine Ente.", "Ein Hund.", "Enten.", "Ein Haus.", "unbekannt."]
+    assert book.phrases == [("She jumped very high yesterday.", "Sie sprang gestern sehr hoch.")]
+
+
+def test_cc_cedict_knows_everyday_things_and_how_they_are_counted() -> None:
+    book = read_cedict()
+    assert len(book.words) > 50_000
+    assert "彩虹" in book.words["rainbow"]
+    assert "长颈鹿" in book.words["giraffe"]
+    assert book.words["dog"][0] == "狗"
+    assert [caption("zh", book, "狗", turn) for turn in (0, 1)] == ["一只狗。", "狗。"]
+
+
+def books() -> dict[str, Book]:
+    german = Book({"duck": ("Ente",), "dog": ("Hund",), "run": ("laufen",), "pony": ("Pony",)})
+    german.frames["Ente"] = GENDERS["f"]
+    german.frames["Hund"] = GENDERS["m"]
+    chinese = Book({"duck": ("鸭子",), "dog": ("狗",)}, {"鸭子": measured("只")})
+    return {"de": german, "zh": chinese}
+
+
+def test_things_are_described_with_endings_and_measure_words() -> None:
+    found = set(described(books(), ["duck", "dog", "pony", "zebra"], 2000))
+    assert ("A red duck.", "de", "Eine rote Ente.") in found
+    assert ("An old dog.", "de", "Ein alter Hund.") in found
+    assert ("A red duck.", "zh", "一只红色的鸭子。") in found
+    assert ("A small dog.", "zh", "一个小狗。") in found
+    assert not any("pony" in english or "zebra" in english for english, _, _ in found)
+
+
+def test_captions_are_glossed_word_by_word_if_most_words_are_known() -> None:
+    captions = ["A brown dog is running with two ducks .", "Zebras graze ."]
+    book = Book(books()["de"].words | {"two": ("zwei",)})
+    assert [phrase.text for phrase in glossed(book, "de", captions)] == [
+        "ein braun Hund ist laufen mit zwei Ente"
+    ]
+    (phrase,) = glossed(books()["zh"], "zh", ["The dog and the ducks ."])
+    assert phrase == ("The dog and the ducks .", "zh", "狗和鸭子")
+
+
+def test_an_english_thing_has_its_article() -> None:
+    assert [english_caption(word) for word in ("apple", "dog")] == ["An apple.", "A dog."]
 
 
 def wordnet(folder: Path) -> None:
@@ -99,13 +165,14 @@ def test_without_wordnet_the_message_names_its_package(tmp_path: Path) -> None:
         noun_kinds(tmp_path)
 
 
-def test_things_need_three_dictionaries_and_other_words_most() -> None:
-    kinds = {"sea lion": "05", "bank": "17", "judge": "18", "law": "10"}
-    everywhere: Dictionary = {"judge": ("x",), "law": ("x",), "red": ("x",), "green": ("x",)}
-    books = {str(i): everywhere | ({"bank": ("x",)} if i < 3 else {}) for i in range(5)}
-    books["0"]["sea lion"] = ("x",)
-    assert picturable_words(books, kinds, ["A red bus."], 9) == ["judge", "red", "bank"]
-    assert picturable_words(books, kinds, ["A red bus."], 1) == ["judge"]
+def test_things_need_german_chinese_or_three_others_and_other_words_most() -> None:
+    kinds = {"sea lion": "05", "bank": "17", "judge": "18", "law": "10", "walrus": "05", "xyzzy": "05"}
+    everywhere = {"judge": ("x",), "law": ("x",), "red": ("x",)}
+    books = {str(i): Book(everywhere | ({"bank": ("x",)} if i < 3 else {})) for i in range(5)}
+    books["0"].words["sea lion"] = ("x",)
+    books["de"] = Book({"walrus": ("Walross",), "xyzzy": ("x",)})
+    captions = ["A red bus.", "A red car."]
+    assert picturable_words(books, kinds, captions) == ["judge", "red", "bank", "walrus"]
 
 
 def stamp(folder: Path, name: str, text: str, picture: bool = True) -> None:
