@@ -54,6 +54,7 @@ model-multilingual: $(VENV)-extras/.installed-extras ## rebuild the head that re
 	@test -n "$(DATA)" || { echo "make $@ DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
 	$(VENV)-extras/bin/python -m mmsearch.training.mini_multilingual --data $(DATA) --wordnet $(WORDNET) \
 		--dictionaries $(DICTIONARIES) --ding $(DING) --stamps $(STAMPS) $(if $(EMOJI),--emoji $(EMOJI)) \
+		$(if $(CACHE),--cache $(CACHE)) \
 		--out mmsearch/models/mini-multilingual
 
 # An environment is made once and brought up to date when pyproject.toml changes. The install is editable.
