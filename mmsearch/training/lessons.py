@@ -19,26 +19,21 @@ from mmsearch.training.translations import (
 )
 
 WORDS = 15_000  # English words whose translations are learnt
-HEARD = 5_500  # of them, with the features of the trunk; the rest by n-grams alone
+HEARD = {"de": 5_500, "zh": 5_500, "en": 5_500}
+FEWER = 1_800
+"""Of the words, those that are learnt with the features of the trunk in a language; the rest by n-grams alone."""
 CAPTIONS = 2  # of the five of each photo
+PRODUCTS = 700
+LONG = 120  # characters of a text on a class, beyond which it is left out
 DESCRIBED = 2_500  # things with an adjective
 SENTENCES = 4_000  # of Ding
 SENTENCE = 80  # characters
-SHARES = {
-    "captions": 0.18,
-    "classes": 0.20,
-    "products": 0.02,
-    "words": 0.10,
-    "de": 0.14,
-    "zh": 0.14,
-    "other": 0.12,
-    "phrases": 0.10,
-}
-"""Of the rows that are drawn."""
+SHARES = {"captions": 0.18, "classes": 0.25, "products": 0.02, "words": 0.07, "translations": 0.48}
+"""Of the lessons that are heard; phrases are not."""
 
 
 class Lesson(NamedTuple):
-    """A text and the English one it stands for; `kind` is one of ``SHARES``, of which it takes a part by `weight`.
+    """A text and the English one it stands for; of what is drawn of its kind (``SHARES``) it takes a part by `weight`.
 
     Without `heard` it is learnt by its n-grams alone: the trunk is slow, and dictionaries are long.
     """
@@ -80,26 +75,35 @@ def english_lessons(sources: Sources) -> Iterator[Lesson]:
     """English texts as they are; some of them twice."""
     for kind, texts in (
         ("captions", [text for photo in sources.photos for text in photo.texts[:CAPTIONS]]),
-        ("classes", sources.classes),
-        ("products", [text for product in sources.products for text in product.texts]),
-        ("words", sources.words),
-        ("words", [english_caption(word) for word in sources.words if word in sources.things]),
+        ("classes", [text for text in sources.classes if len(text) < LONG]),
+        ("products", [text for product in sources.products[:PRODUCTS] for text in product.texts]),
     ):
         for text in texts:
             yield Lesson(text, text, "en", kind)
+    for turn, word in enumerate(sources.words):
+        yield Lesson(word, word, "en", "words", 1, turn < HEARD["en"])
+        if word in sources.things:
+            text = english_caption(word)
+            yield Lesson(text, text, "en", "words", 1, framed(turn, "en"))
 
 
 def foreign_lessons(sources: Sources) -> Iterator[Lesson]:
     """Words in other languages, things also in the shortest caption of the language ("Ein Hund.")."""
     for language, book in sources.books.items():
-        kind = language if language in SHARES else "other"
         for turn, word in enumerate(sources.words):
             for place, other in enumerate(book.words.get(word, ())):
-                weight, heard = 1 / (1 + place), turn < HEARD and place == 0
-                yield Lesson(other, word, language, kind, weight, heard)
+                weight, first = 1 / (1 + place), place == 0
+                yield Lesson(
+                    other, word, language, "translations", weight, first and turn < HEARD.get(language, FEWER)
+                )
                 if word in sources.things and place < 2:
-                    text = caption(language, book, other, turn)
-                    yield Lesson(text, english_caption(word), language, kind, weight, heard and turn % 3 == 0)
+                    text, heard = caption(language, book, other, turn), first and framed(turn, language)
+                    yield Lesson(text, english_caption(word), language, "translations", weight, heard)
+
+
+def framed(turn: int, language: str) -> bool:
+    """Whether the caption of a word is heard, by its place among the words."""
+    return turn < HEARD.get(language, FEWER) and turn % 3 == 0
 
 
 def phrase_lessons(sources: Sources) -> Iterator[Lesson]:

@@ -27,10 +27,11 @@ from mmsearch.errors import ConfigError
 from mmsearch.training.distillation import (
     ROWS,
     TRUNK_FEATURES,
-    Int8NgramTable,
+    HeadWithNgrams,
     Lessons,
     MultilingualHead,
     NgramTable,
+    fit_ngrams,
     train,
 )
 from mmsearch.training.evaluate_mini import encode_pictures, nothing_below, recall
@@ -40,7 +41,6 @@ from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, rea
 from mmsearch.training.lessons import (
     CAPTIONS,
     SHARES,
-    Lesson,
     Sources,
     english_lessons,
     foreign_lessons,
@@ -88,36 +88,35 @@ class Build:
         key = ("pictures", self.hashes["image.onnx"], [photo.picture.name for photo in photos])
         return cached(self.cache, key, lambda: encode_pictures(self.base, photos))
 
+    def head(self, sources: Sources) -> MultilingualHead:
+        """The head on the trunk, of the lessons that are heard."""
+        lessons = self.lessons(sources)
+        torch.manual_seed(0)
+        return train(MultilingualHead(lessons.features, lessons.languages), lessons)
+
     def lessons(self, sources: Sources) -> Lessons:
-        """All lessons but for translations that the trunk itself does not find near their English words."""
-        english = list({lesson.text: lesson for lesson in english_lessons(sources)}.values())
-        others = [*foreign_lessons(sources), *phrase_lessons(sources)]
-        known = {lesson.text for lesson in english}
-        further = dict.fromkeys(lesson.english for lesson in others if lesson.english not in known)
-        english += [Lesson(text, text, ENGLISH, "phrases", heard=False) for text in further]
+        """All that are heard, but for translations that the trunk itself does not find near their English words."""
+        heard = [lesson for lesson in english_lessons(sources) if lesson.heard]
+        english = list({lesson.text: lesson for lesson in heard}.values())
+        others = [lesson for lesson in foreign_lessons(sources) if lesson.heard]
         lessons = [*english, *others]
         row = {lesson.text: i for i, lesson in enumerate(english)}
-        heard = [i for i, lesson in enumerate(lessons) if lesson.heard]
-        features = np.zeros((len(lessons), TRUNK_FEATURES), np.float32)
-        features[heard] = self.features([lessons[i].text for i in heard], self.trunk)
+        features = self.features([lesson.text for lesson in lessons], self.trunk)
         owners = np.array([row[lesson.english] for lesson in lessons])
         weights = np.array([lesson.weight for lesson in lessons])
         spoken = np.array([lesson.language for lesson in lessons])
-        compared = (features[owners] != 0).any(1) & (features != 0).any(1)
         differences = []
         for language in sources.books:
-            rows = np.flatnonzero((spoken == language) & compared)
-            far = ~agreeing(features[owners[rows]], features[rows])
-            weights[rows[far]] = 0
-            differences.append((features[rows[~far]] - features[owners[rows[~far]]]).mean(0))
-            log.info("%s: %d of %d kept that the trunk has heard", language, (~far).sum(), len(rows))
+            rows = np.flatnonzero(spoken == language)
+            near = agreeing(features[owners[rows]], features[rows])
+            weights[rows[~near]] = 0
+            differences.append((features[rows[near]] - features[owners[rows[near]]]).mean(0))
+            log.info("%s: %d of %d heard texts kept", language, near.sum(), len(rows))
         kinds = np.array([lesson.kind for lesson in lessons])
         for kind, share in SHARES.items():
             weights[kinds == kind] *= share / weights[kinds == kind].sum()
-            log.info("%s: %d texts", kind, (weights[kinds == kind] > 0).sum())
         return Lessons(
             features=torch.from_numpy(features),
-            grams=[hashed(lesson.text, ROWS) for lesson in lessons],
             english=torch.from_numpy(owners),
             targets=torch.from_numpy(
                 self.targets([lesson.text for lesson in english], self.base.encode_texts)
@@ -128,6 +127,18 @@ class Build:
                 [[row[text] for text in photo.texts[:CAPTIONS]] for photo in sources.photos]
             ),
             pictures=torch.from_numpy(self.pictures(sources.photos)),
+        )
+
+    def table(self, sources: Sources) -> NgramTable:
+        """The table of n-grams, of all lessons."""
+        lessons = [*english_lessons(sources), *foreign_lessons(sources), *phrase_lessons(sources)]
+        row = {text: i for i, text in enumerate(dict.fromkeys(lesson.english for lesson in lessons))}
+        log.info("n-grams of %d texts on %d in English", len(lessons), len(row))
+        return fit_ngrams(
+            [hashed(lesson.text, ROWS) for lesson in lessons],
+            torch.tensor([row[lesson.english] for lesson in lessons]),
+            torch.from_numpy(self.targets(list(row), self.base.encode_texts)),
+            np.array([lesson.weight for lesson in lessons], np.float32),
         )
 
 
@@ -253,10 +264,8 @@ def write_manifest(out: Path, base: Path, tower: PackagedTextTower, levels: Mapp
     (out / "model.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
-def export(head: MultilingualHead, path: Path) -> None:
+def export(head: HeadWithNgrams, path: Path) -> None:
     """Write the graph: the table in int8, the rest in float16."""
-    if isinstance(head.table, NgramTable):
-        head.table = Int8NgramTable(head.table)
     example = (torch.randn(2, TRUNK_FEATURES), torch.ones(2, 3, dtype=torch.int64))
     inputs = ["features", "ngrams"]
     export_graph(head, example, inputs, "vectors", {0: "n"}, path, ngrams={0: "n", 1: "m"})
@@ -274,13 +283,8 @@ def build(
     """Build the model folder `out` on the built-in model `base` and return its evaluation."""
     out.mkdir(parents=True, exist_ok=True)
     tower = trunk_tower(out)
-    lessons = Build(base, tower, cache).lessons(sources)
-    torch.manual_seed(0)
-    known = lessons.features[(lessons.features != 0).any(1)]
-    head = MultilingualHead(known, lessons.languages)
-    head.start(lessons)
-    train(head, lessons)
-    export(head, tower.file)
+    recipe = Build(base, tower, cache)
+    export(HeadWithNgrams(recipe.head(sources), recipe.table(sources)), tower.file)
     write_manifest(out, base, tower, {})
     encoder = OnnxEncoder(out)
     np.savez_compressed(

@@ -72,7 +72,7 @@ def test_words_without_features_are_learnt_by_their_ngrams(trained: tuple[Multil
 def test_the_graph_gives_the_vectors_of_the_module_whatever_the_padding(
     trained: tuple[MultilingualHead, Lessons], tmp_path: Path
 ) -> None:
-    head, given = trained
+    head, _ = trained
     features = normalize(torch.randn(3, TRUNK_FEATURES))
     grams = torch.from_numpy(padded([hashed(text, distillation.ROWS) for text in ("Wort7", "", "ein Wort")]))
     with torch.no_grad():
