@@ -26,7 +26,10 @@ TAKEN_OUT = 8  # directions
 ROWS, SIDE = 100_000, 64  # of the table of n-grams
 RIDGE, ROUNDS = 1.0, 12  # of its regression
 TINY = 1e-30
-WEIGHT = 2.0  # of what the table says, beside a unit vector of the head
+WEIGHT, ALL = (
+    2.5,
+    20,
+)  # of what the table says beside a unit vector of the head, in texts of up to so many n-grams
 
 log = logging.getLogger("mmsearch.training")
 
@@ -68,7 +71,8 @@ class NgramTable(nn.Module):
     """Rows of n-grams (n, m) int64, 0 for none -> what they say of a text's vector (n, 768).
 
     A table in int8 with one scale a column, so that a sum of rows is exact whatever a batch is padded to, and the
-    directions of the space that its columns stand for. A text is the sum over the root of its number of n-grams.
+    directions of the space that its columns stand for. A text is the sum over the root of its number of n-grams. In a
+    long text the trunk knows more than its words do one by one: the more n-grams, the less weight they have.
     """
 
     codes: Tensor
@@ -83,7 +87,8 @@ class NgramTable(nn.Module):
 
     def forward(self, grams: Tensor) -> Tensor:
         number = (grams > 0).float().sum(1, keepdim=True).clamp(min=1)
-        return self.codes[grams].float().sum(1) * number.rsqrt() @ self.directions
+        weight = WEIGHT * (ALL / number).clamp(max=1)
+        return self.codes[grams].float().sum(1) * number.rsqrt() * weight @ self.directions
 
 
 class HeadWithNgrams(nn.Module):
@@ -94,7 +99,7 @@ class HeadWithNgrams(nn.Module):
         self.head, self.table = head, table
 
     def forward(self, features: Tensor, grams: Tensor) -> Tensor:
-        return normalize(self.head(features) + WEIGHT * self.table(grams), dim=1)
+        return normalize(self.head(features) + self.table(grams), dim=1)
 
 
 def fit_ngrams(
