@@ -23,8 +23,8 @@ from mmsearch.training.losses import multi_positive_infonce
 TRUNK_FEATURES = 384
 DIM = 768
 TAKEN_OUT = 8  # directions
-ROWS, SIDE = 100_000, 64  # of the table of n-grams
-RIDGE, ROUNDS = 1.0, 12  # of its regression
+ROWS, SIDE = 75_000, 96  # of the table of n-grams
+RIDGE, ROUNDS = 0.1, 12  # of its regression
 TINY = 1e-30
 WEIGHT, ALL = (
     2.5,

@@ -20,11 +20,11 @@ from mmsearch.training.translations import (
 
 WORDS = 15_000  # English words whose translations are learnt
 HEARD = {"de": 5_500, "zh": 5_500, "en": 5_500}
-FEWER = 1_800
+FEWER = 1_000
 """Of the words, those that are learnt with the features of the trunk in a language; the rest by n-grams alone."""
 CAPTIONS = 2  # of the five of each photo
 PRODUCTS = 700
-LONG = 120  # characters of a text on a class, beyond which it is left out
+LONG = 100  # characters of a text on a class, beyond which it is left out
 DESCRIBED = 2_500  # things with an adjective
 SENTENCES = 4_000  # of Ding
 SENTENCE = 80  # characters
