@@ -15,10 +15,11 @@ __all__ = ["hashed", "ngram_rows", "padded"]
 
 PARTS = range(3, 6)  # characters
 SYLLABLES = range(1, 4)  # where words are not set apart by blanks
+# Thai, Lao, Burmese and Khmer, kana and Han
+_UNSPACED = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"  # of Hebrew, Arabic and Indic letters
 _WORD = re.compile(
-    # Thai, Lao, Burmese and Khmer, kana and Han
-    "(?P<unspaced>[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
-    "|(?P<word>[^\\W_](?:[^\\W_]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff])*)"
+    f"(?P<unspaced>{_UNSPACED}+)|(?P<word>(?!{_UNSPACED})[^\\W_](?:(?!{_UNSPACED})(?:[^\\W_]|[{_MARKS}]))*)"
 )
 
 

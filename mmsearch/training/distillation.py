@@ -23,7 +23,7 @@ from mmsearch.training.losses import multi_positive_infonce
 TRUNK_FEATURES = 384
 DIM = 768
 TAKEN_OUT = 8  # directions
-ROWS, SIDE = 75_000, 96  # of the table of n-grams
+ROWS, SIDE = 64_000, 112  # of the table of n-grams
 RIDGE, ROUNDS = 0.1, 12  # of its regression
 TINY = 1e-30
 WEIGHT, ALL = (
