@@ -36,6 +36,8 @@ FREEDICT = {
     "jpn-eng": "ja",
 }
 """Name -> language."""
+THROUGH = {"deu-fin": "de"}
+"""Dictionaries to go through on the way from English: Ding has animals and plants by their genus alone."""
 
 
 class Frame(NamedTuple):
@@ -53,7 +55,7 @@ GENDERS = {
 }
 LONGEST = 40  # characters of a word
 PLACE = 1.0  # what one place down an entry costs, in powers of ten of use
-TRANSLATIONS = {"de": 5, "zh": 5, "ja": 3, "fi": 1, "tr": 1}
+TRANSLATIONS = {"de": 20, "zh": 20, "ja": 8}
 FEW = 2  # in other languages: those after them are other senses more often than not
 
 Dictionary = dict[str, tuple[str, ...]]
@@ -108,7 +110,10 @@ class _Ranked:
 
 
 def read_freedict(folder: Path, name: str) -> Book:
-    """The dictionary `name` of ``FREEDICT`` in `folder`. Raises ConfigError if it is not there."""
+    """The dictionary `name` of ``FREEDICT`` or ``THROUGH`` in `folder`, the latter from its second language on.
+
+    Raises ConfigError if it is not there.
+    """
     path = folder / f"freedict-{name}.dict.dz"
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
@@ -116,7 +121,7 @@ def read_freedict(folder: Path, name: str) -> Book:
         raise ConfigError(
             f"{path} is missing; install Debian's dict-freedict-{name}, or unpack it and pass its folder"
         ) from None
-    language = FREEDICT[name]
+    language = (FREEDICT | THROUGH)[name]
     ranked = _Ranked(language)
     if name.startswith("eng-"):
         known: set[str] = set()
@@ -133,6 +138,16 @@ def read_freedict(folder: Path, name: str) -> Book:
                 for head in heads:
                     ranked.add(word, head, place)
     return Book(ranked.dictionary(TRANSLATIONS.get(language, FEW)))
+
+
+def through(book: Book, middle: Book, last: Book) -> Book:
+    """`book` and behind its words what `middle`, from English, and `last`, from there, have for an English word."""
+    words = dict(book.words)
+    for english, between in middle.words.items():
+        further = [other for word in between for other in last.words.get(word.lower(), ())]
+        if found := tuple(dict.fromkeys([*words.get(english, ()), *further])):
+            words[english] = found
+    return Book(words, book.frames, book.phrases)
 
 
 def _backwards(lines: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -174,8 +189,10 @@ def read_ding(path: Path) -> Book:
     for line in lines:
         german, _, english = line.partition(" :: ")
         left, right = german.split(" | "), english.split(" | ")
-        if line.startswith("#") or len(left) != len(right):
+        if line.startswith("#"):
             continue
+        if len(left) != len(right):  # what comes after the first group is out of step
+            left, right = left[:1], right[:1]
         for ours, theirs in zip(left, right, strict=True):
             words = [_bare(word).removeprefix("to ") for word in theirs.split(";")]
             for place, text in enumerate(ours.split(";")):

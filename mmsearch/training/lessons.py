@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmsearch.training.classes import class_texts, read_nouns
-from mmsearch.training.dictionaries import FREEDICT, Book, read_cedict, read_ding, read_freedict
+from mmsearch.training.dictionaries import FREEDICT, Book, read_cedict, read_ding, read_freedict, through
 from mmsearch.training.pairs import Pair, read_fashion, read_flickr
 from mmsearch.training.phrases import described, glossed
 from mmsearch.training.translations import (
@@ -18,18 +18,20 @@ from mmsearch.training.translations import (
     picturable_words,
 )
 
-WORDS = 15_000  # English words whose translations are learnt
+WORDS = 20_000  # English words whose translations are learnt
 HEARD = {"de": 5_500, "zh": 5_500, "en": 5_500}
-FEWER = 1_000
+FEWER = 600
 """Of the words, those that are learnt with the features of the trunk in a language; the rest by n-grams alone."""
-CAPTIONS = 2  # of the five of each photo
+CAPTIONS = 1  # of the five of each photo
 PRODUCTS = 700
-LONG = 100  # characters of a text on a class, beyond which it is left out
+LONG = 80  # characters of a text on a class, beyond which it is left out
 DESCRIBED = 2_500  # things with an adjective
 SENTENCES = 4_000  # of Ding
 SENTENCE = 80  # characters
 SHARES = {"captions": 0.18, "classes": 0.25, "products": 0.02, "words": 0.07, "translations": 0.48}
 """Of the lessons that are heard; phrases are not."""
+WEIGHTS = {"de": 3, "zh": 3}
+"""Of translations, so that the languages with the longest dictionaries are learnt best."""
 
 
 class Lesson(NamedTuple):
@@ -64,6 +66,7 @@ def read_sources(data: Path, wordnet: Path, dictionaries: Path, ding: Path) -> S
     classes = [text for texts in class_texts(read_nouns(wordnet)) for text in texts]
     books = {"de": read_ding(ding), "zh": read_cedict()}
     books |= {language: read_freedict(dictionaries, name) for name, language in FREEDICT.items()}
+    books["de"] = through(books["de"], books["fi"], read_freedict(dictionaries, "deu-fin"))
     captions = [text for pair in photos for text in pair.texts]
     kinds = noun_kinds(wordnet)
     words = picturable_words(books, kinds, captions)[:WORDS]
@@ -92,11 +95,11 @@ def foreign_lessons(sources: Sources) -> Iterator[Lesson]:
     for language, book in sources.books.items():
         for turn, word in enumerate(sources.words):
             for place, other in enumerate(book.words.get(word, ())):
-                weight, first = 1 / (1 + place), place == 0
+                weight, first = WEIGHTS.get(language, 1) * (1 + place) ** -0.5, place == 0
                 yield Lesson(
                     other, word, language, "translations", weight, first and turn < HEARD.get(language, FEWER)
                 )
-                if word in sources.things and place < 2:
+                if word in sources.things and place < 3:
                     text, heard = caption(language, book, other, turn), first and framed(turn, language)
                     yield Lesson(text, english_caption(word), language, "translations", weight, heard)
 
