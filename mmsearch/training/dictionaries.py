@@ -55,7 +55,7 @@ GENDERS = {
 }
 LONGEST = 40  # characters of a word
 PLACE = 1.0  # what one place down an entry costs, in powers of ten of use
-TRANSLATIONS = {"de": 20, "zh": 20, "ja": 8}
+TRANSLATIONS = {"de": 20, "zh": 20, "ja": 4}
 FEW = 2  # in other languages: those after them are other senses more often than not
 
 Dictionary = dict[str, tuple[str, ...]]
