@@ -85,9 +85,13 @@ class Head(nn.Module):
         self.register_buffer("class_bias", classifier[1])
         self.register_buffer("classes", classes)
 
+    def class_scores(self, features: Tensor) -> Tensor:
+        """Logits (n, 1000) of the ImageNet classes from pooled features (n, 2048)."""
+        return features[:, :CLASS_FEATURES] @ self.class_weight.T + self.class_bias
+
     def conse(self, features: Tensor) -> Tensor:
         """ConSE vectors (n, 384) of pooled features (n, 2048)."""
-        return conse(features[:, :CLASS_FEATURES] @ self.class_weight.T + self.class_bias, self.classes)
+        return conse(self.class_scores(features), self.classes)
 
     def image_vectors(self, features: Tensor) -> Tensor:
         """Full vectors (n, 768), unit rows, of pooled features (n, 2048)."""
