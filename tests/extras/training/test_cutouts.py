@@ -19,7 +19,7 @@ def test_a_cutout_is_mostly_of_the_colour_it_is_called(tmp_path: Path) -> None:
         pixels = np.asarray(PIL.Image.open(pair.picture)).reshape(-1, 3).astype(int)
         seen = pixels[~(pixels[:, None] == np.array(GROUNDS)).all(2).any(1)]
         median = np.median(seen, axis=0)
-        distances = {}
+        distances: dict[str, float] = {}
         for name, shade in shades:
             distances[name] = min(distances.get(name, np.inf), float(np.abs(shade - median).sum()))
         right += pair.texts[0] == min(distances, key=lambda name: distances[name])
