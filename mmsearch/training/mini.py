@@ -139,10 +139,11 @@ class Build:
             runs = [pool.submit(_train, start, examples, seed) for seed in SEEDS]
             return average([run.result() for run in runs])
 
-    def tune(self, photos: Sequence[Pair], head: Head) -> None:
-        """Tune both trunks on photos with captions, from a `head` that was trained on their features."""
-        kept = self.cache / "tuned.pt" if self.cache else None
-        if kept is None or not kept.exists():
+    def tune(self, photos: Sequence[Pair], products: Sequence[Pair], colours: Sequence[Pair]) -> None:
+        """Tune both trunks on photos with captions, from a head that is trained on their features."""
+        kept = (self.cache or self.work) / "tuned.pt"
+        if not kept.exists():
+            head = self.trained_head(photos, products, colours)
             renderings = render(
                 [pair.picture for pair in photos], SIZE, (self.cache or self.work) / "renderings"
             )
@@ -158,9 +159,6 @@ class Build:
                 Words(self.tokenizer, [text for texts in self.classes for text in texts], longest=32),
                 epochs=TUNING_EPOCHS,
             )
-            if kept is None:
-                self.image_trunk, self.text_trunk = tuned
-                return
             torch.save(tuned, kept)
         self.image_trunk, self.text_trunk = torch.load(kept, weights_only=False)
 
@@ -228,7 +226,7 @@ def build(data: Path, out: Path, wordnet: Path, sample: Path | None, cache: Path
             calibration = spread([*photos, *products], CALIBRATION)
             run.quantise(calibration)
             raw = run.texts(captions)
-            run.tune(photos[:-HELD], run.trained_head(photos[:-HELD], products, colours[:-HELD]))
+            run.tune(photos[:-HELD], products, colours[:-HELD])
             run.quantise(calibration)
             head = run.trained_head(photos, products, colours)
         else:
