@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from mmsearch.training.classes import conse
 from mmsearch.training.trunks import CLASS_FEATURES, IMAGE_FEATURES, TEXT_FEATURES
 
-LEARNED = 0.7  # share of the learned half in a cosine of two full vectors; ConSE or raw MiniLM has the rest
+LEARNED = 2 / 3  # share of the learned half in a cosine of two full vectors; ConSE or raw MiniLM has the rest
 DIM = 2 * TEXT_FEATURES
 
 
@@ -65,7 +65,7 @@ class TextHead(nn.Module):
 
 
 def join(learned: Tensor, plain: Tensor) -> Tensor:
-    """The final vectors (n, 768): both halves unit, weighted so that a cosine is .7 learned + .3 plain."""
+    """The final vectors (n, 768): both halves unit, weighted so that a cosine is two thirds learned, one third plain."""
     return torch.cat([sqrt(LEARNED) * learned, sqrt(1 - LEARNED) * plain], dim=1)
 
 
