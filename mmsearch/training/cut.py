@@ -1,4 +1,4 @@
-"""Where the graph of a tower is cut so that its last layers can be trained: what lies behind, what comes in, what learns.
+"""Where a tower's graph is cut so that its last layers can be trained: what lies behind, comes in there, and learns.
 
 A layer is a node with a weight matrix of its own: a convolution or a matrix product. The last N layers are those with
 at most N layers on the longest way from them to the vectors, themselves counted, so that layers side by side (queries,
@@ -123,7 +123,9 @@ def cut(file: Path, output: str, depth: int) -> Cut:
     deepest = max(heights.values(), default=0)
     if deepest < depth:
         have = f"only {deepest} layers one behind another" if deepest else "no layer with weights of its own"
-        raise ModelError(f"{file}: the tower has {have}, so the last {depth} cannot be trained. Give a lower --unfreeze")
+        raise ModelError(
+            f"{file}: the tower has {have}, so the last {depth} cannot be trained. Give a lower --unfreeze"
+        )
     layers = {n for n, height in heights.items() if graph.is_layer(n) and height <= depth}
     behind = graph.behind(layers)
     nodes = [graph.nodes[n] for n in sorted(behind)]
@@ -253,9 +255,10 @@ class _Graph:
                 continue
             for place in (*MATRICES.get(node.op_type, ()), *VECTORS.get(node.op_type, ())):
                 root = self.root(node, place.place)
-                if root is not None and root not in found and self.constants[root].size > 1:
-                    if (weight := self._weight(node, place, root)) is not None:
-                        found[root] = weight
+                if root is None or root in found or self.constants[root].size == 1:
+                    continue
+                if (weight := self._weight(node, place, root)) is not None:
+                    found[root] = weight
         return list(found.values())
 
     def _weight(self, node: NodeProto, place: Stored, root: str) -> Weight | None:
@@ -271,7 +274,9 @@ class _Graph:
             name = between.input[0]
         if stored.dtype in (np.float16, np.float32, np.float64):
             return Weight(root, tensor(stored))
-        if stored.dtype not in (np.int8, np.uint8, np.int32) or not {*scale, zeros} <= set(self.constants) | {""}:
+        if stored.dtype not in (np.int8, np.uint8, np.int32) or not {*scale, zeros} <= set(self.constants) | {
+            ""
+        }:
             return None
         codes = tensor(stored)
         zero_point = _along(codes, self.constants[zeros], axis) if zeros else torch.zeros(())

@@ -89,22 +89,28 @@ def write_model(
     """Write graphs, tokenizer, canonical vectors and ``model.json``; returns the space id."""
     base = encoder.folder
     fields = fields_of(base)
-    trained = list(fitted.heads.heads)
+    learned = " and ".join(
+        [*(["last layers"] if options.unfreeze else []), *(["heads"] if options.head else [])]
+    )
+    trained = [modality.value for modality in fitted.heads.trained]
     for name in fields["files"]:
         shutil.copyfile(base / name, out / name)
     digest = hashlib.sha256()
     for name in trained:
         tower = fields["towers"][name]
-        layers = fitted.heads.heads[name].layers()
-        digest.update(b"".join(array.tobytes() for layer in layers for array in layer))
-        append_residual(base / tower["file"], out / tower["file"], tower["output"], layers)
+        path = out / tower["file"]
+        if name in fitted.heads.towers:
+            fitted.heads.towers[name].write(path)
+        if name in fitted.heads.heads:
+            append_residual(path, path, tower["output"], fitted.heads.heads[name].layers())
+        digest.update(path.read_bytes())
     name = out.resolve().name
     space = fields["space"] if options.only else {**fields["space"], "id": f"{name}-{digest.hexdigest()[:8]}"}
     fields |= {
         "name": name,
         "version": "1.0",
-        "description": f"{fields['name']} with heads trained on {table.name}",
-        "licence": f"{fields.get('licence', 'unknown')}; heads trained on the pairs of their owner",
+        "description": f"{fields['name']} with {learned} trained on {table.name}",
+        "licence": f"{fields.get('licence', 'unknown')}; {learned} trained on the pairs of their owner",
         "space": space,
         "trained": {
             "base": fields["name"],

@@ -7,15 +7,36 @@ that is trained is the quantised one. Shapes and indices are int64.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-Attributes = Mapping[str, Any]
-Inputs = Sequence[Any]  # tensors, None for an input that is left out
+from mmsearch.training.shaping import (
+    Attributes,
+    Inputs,
+    arg_max,
+    axes_of,
+    constant_of_shape,
+    expand,
+    flatten,
+    gather,
+    gather_nd,
+    given,
+    ints,
+    pad,
+    reshape,
+    scatter_elements,
+    slice_,
+    split,
+    squeeze,
+    top_k,
+    trilu,
+    unsqueeze,
+)
+
 Operator = Callable[[Attributes, Inputs], Any]
 
 CASTS = {
@@ -37,16 +58,8 @@ def rounded(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def ints(x: Tensor) -> list[int]:
-    return [int(value) for value in x.flatten().tolist()]
-
-
-def _at(inputs: Inputs, place: int) -> Any:
-    return inputs[place] if place < len(inputs) else None
-
-
-def _along(x: Tensor, values: Tensor, axis: int) -> Tensor:
-    """A scale or zero point of the tensor x, or one for each of its slices along an axis, in a shape that broadcasts."""
+def along(x: Tensor, values: Tensor, axis: int) -> Tensor:
+    """A scale or zero point of x, or one for each of its slices along an axis, in a shape that broadcasts."""
     if values.numel() == 1:
         return values.reshape(())
     shape = [1] * x.dim()
@@ -54,18 +67,12 @@ def _along(x: Tensor, values: Tensor, axis: int) -> Tensor:
     return values.reshape(shape)
 
 
-def _axes(node: Attributes, inputs: Inputs, place: int = 1) -> list[int] | None:
-    given = _at(inputs, place)
-    found = ints(given) if given is not None else node.get("axes")
-    return list(found) if found else None
-
-
 def _reduce(function: Callable[..., Tensor]) -> Operator:
     def operator(node: Attributes, inputs: Inputs) -> Tensor:
-        axes = _axes(node, inputs)
+        axes = axes_of(node, inputs)
         if axes is None:
             if node.get("noop_with_empty_axes"):
-                return inputs[0]  # type: ignore[no-any-return]
+                return inputs[0]
             axes = list(range(inputs[0].dim()))
         return function(inputs[0], dim=axes, keepdim=bool(node.get("keepdims", 1)))
 
@@ -93,7 +100,7 @@ def gemm(node: Attributes, inputs: Inputs) -> Tensor:
     a = inputs[0].T if node.get("transA") else inputs[0]
     b = inputs[1].T if node.get("transB") else inputs[1]
     product: Tensor = node.get("alpha", 1.0) * (a @ b)
-    bias = _at(inputs, 2)
+    bias = given(inputs, 2)
     return product if bias is None else product + node.get("beta", 1.0) * bias
 
 
@@ -115,17 +122,17 @@ def _padded(node: Attributes, x: Tensor, kernel: Sequence[int], value: float = 0
     if not any(pads):
         return x
     flat = [side for axis in reversed(range(rank)) for side in (pads[axis], pads[axis + rank])]
-    return F.pad(x, flat, value=value)
+    return functional.pad(x, flat, value=value)
 
 
 def conv(node: Attributes, inputs: Inputs) -> Tensor:
     x, weight = inputs[0], inputs[1]
     rank = x.dim() - 2
-    function: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
+    function: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[rank]
     found: Tensor = function(
         _padded(node, x, weight.shape[2:]),
         weight,
-        _at(inputs, 2),
+        given(inputs, 2),
         stride=tuple(node.get("strides", [1] * rank)),
         dilation=tuple(node.get("dilations", [1] * rank)),
         groups=node.get("group", 1),
@@ -143,10 +150,10 @@ def _activated(function: Operator) -> Operator:
         parameters = node.get("activation_params", [])
         kinds: dict[str, Callable[[], Tensor]] = {
             "": lambda: x,
-            "Relu": lambda: F.relu(x),
+            "Relu": lambda: functional.relu(x),
             "Tanh": lambda: torch.tanh(x),
             "Sigmoid": lambda: torch.sigmoid(x),
-            "LeakyRelu": lambda: F.leaky_relu(x, *parameters),
+            "LeakyRelu": lambda: functional.leaky_relu(x, *parameters),
             "Clip": lambda: x.clamp(*parameters),
             "HardSigmoid": lambda: (parameters[0] * x + parameters[1]).clamp(0, 1),
         }
@@ -158,7 +165,7 @@ def _activated(function: Operator) -> Operator:
 def fused_matmul(node: Attributes, inputs: Inputs) -> Tensor:
     a = inputs[0].transpose(-1, -2) if node.get("transA") else inputs[0]
     b = inputs[1].transpose(-1, -2) if node.get("transB") else inputs[1]
-    return node.get("alpha", 1.0) * (a @ b)  # type: ignore[no-any-return]
+    return node.get("alpha", 1.0) * (a @ b)
 
 
 # Normalisation and pooling
@@ -166,36 +173,36 @@ def fused_matmul(node: Attributes, inputs: Inputs) -> Tensor:
 
 def layer_norm(node: Attributes, inputs: Inputs) -> Tensor:
     axis = node.get("axis", -1)
-    return F.layer_norm(
+    return functional.layer_norm(
         inputs[0],
         inputs[0].shape[axis:],
         inputs[1],
-        _at(inputs, 2),
+        given(inputs, 2),
         node.get("epsilon", 1e-5),
     )
 
 
 def rms_norm(node: Attributes, inputs: Inputs) -> Tensor:
-    return F.rms_norm(inputs[0], inputs[0].shape[-1:], inputs[1], node.get("epsilon", 1e-5))
+    return functional.rms_norm(inputs[0], inputs[0].shape[-1:], inputs[1], node.get("epsilon", 1e-5))
 
 
 def skip_layer_norm(node: Attributes, inputs: Inputs) -> tuple[Tensor, None, None, Tensor]:
     whole = inputs[0] + inputs[1]
-    if (bias := _at(inputs, 4)) is not None:
+    if (bias := given(inputs, 4)) is not None:
         whole = whole + bias
-    found = F.layer_norm(
-        whole, whole.shape[-1:], inputs[2], _at(inputs, 3), node.get("epsilon", 1e-12)
+    found = functional.layer_norm(
+        whole, whole.shape[-1:], inputs[2], given(inputs, 3), node.get("epsilon", 1e-12)
     )
     return found, None, None, whole
 
 
 def batch_norm(node: Attributes, inputs: Inputs) -> Tensor:
     x, scale, bias, mean, variance = inputs
-    return F.batch_norm(x, mean, variance, scale, bias, eps=node.get("epsilon", 1e-5))
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=node.get("epsilon", 1e-5))
 
 
 def lp_norm(node: Attributes, inputs: Inputs) -> Tensor:
-    return F.normalize(inputs[0], p=node.get("p", 2), dim=node.get("axis", -1), eps=1e-12)
+    return functional.normalize(inputs[0], p=node.get("p", 2), dim=node.get("axis", -1), eps=1e-12)
 
 
 def softmax(node: Attributes, inputs: Inputs) -> Tensor:
@@ -209,7 +216,7 @@ def _spatial(x: Tensor) -> list[int]:
 def max_pool(node: Attributes, inputs: Inputs) -> Tensor:
     kernel = node["kernel_shape"]
     x = _padded(node, inputs[0], kernel, -math.inf)
-    function: Any = {1: F.max_pool1d, 2: F.max_pool2d}[len(kernel)]
+    function: Any = {1: functional.max_pool1d, 2: functional.max_pool2d}[len(kernel)]
     found: Tensor = function(
         x, tuple(kernel), tuple(node.get("strides", [1] * len(kernel))), ceil_mode=bool(node.get("ceil_mode"))
     )
@@ -219,7 +226,7 @@ def max_pool(node: Attributes, inputs: Inputs) -> Tensor:
 def average_pool(node: Attributes, inputs: Inputs) -> Tensor:
     kernel = node["kernel_shape"]
     strides = tuple(node.get("strides", [1] * len(kernel)))
-    function: Any = {1: F.avg_pool1d, 2: F.avg_pool2d}[len(kernel)]
+    function: Any = {1: functional.avg_pool1d, 2: functional.avg_pool2d}[len(kernel)]
     means: Tensor = function(_padded(node, inputs[0], kernel), tuple(kernel), strides)
     if node.get("count_include_pad"):
         return means
@@ -227,143 +234,20 @@ def average_pool(node: Attributes, inputs: Inputs) -> Tensor:
     return means / counted
 
 
-# Shapes and indices
-
-
-def reshape(node: Attributes, inputs: Inputs) -> Tensor:
-    shape = ints(inputs[1])
-    if not node.get("allowzero"):
-        shape = [inputs[0].shape[n] if size == 0 else size for n, size in enumerate(shape)]
-    found: Tensor = inputs[0].reshape(shape)
-    return found
-
-
-def flatten(node: Attributes, inputs: Inputs) -> Tensor:
-    axis = node.get("axis", 1)
-    first = math.prod(inputs[0].shape[:axis])
-    found: Tensor = inputs[0].reshape(first, -1)
-    return found
-
-
-def unsqueeze(node: Attributes, inputs: Inputs) -> Tensor:
-    x = inputs[0]
-    axes = _axes(node, inputs) or []
-    rank = x.dim() + len(axes)
-    for axis in sorted(axis % rank for axis in axes):
-        x = x.unsqueeze(axis)
-    return x  # type: ignore[no-any-return]
-
-
-def squeeze(node: Attributes, inputs: Inputs) -> Tensor:
-    axes = _axes(node, inputs)
-    found: Tensor = inputs[0].squeeze() if axes is None else inputs[0].squeeze(tuple(axes))
-    return found
-
-
-def slice_(node: Attributes, inputs: Inputs) -> Tensor:
-    x = inputs[0]
-    starts, ends = ints(inputs[1]), ints(inputs[2])
-    axes = ints(inputs[3]) if _at(inputs, 3) is not None else list(range(len(starts)))
-    steps = ints(inputs[4]) if _at(inputs, 4) is not None else [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        rows = torch.arange(x.shape[axis], device=x.device)[slice(start, end, 1 if step < 0 else step)]
-        if step < 0:
-            rows = torch.tensor(range(x.shape[axis])[start : None if end < -x.shape[axis] else end : step])
-        x = x.index_select(axis, rows.to(x.device))
-    return x  # type: ignore[no-any-return]
-
-
-def split(node: Attributes, inputs: Inputs) -> tuple[Tensor, ...]:
-    axis = node.get("axis", 0)
-    whole = inputs[0].shape[axis]
-    if _at(inputs, 1) is not None:
-        sizes = ints(inputs[1])
-    elif "split" in node:
-        sizes = list(node["split"])
-    else:
-        each = math.ceil(whole / node["outputs"])
-        sizes = [min(each, whole - start) for start in range(0, whole, each)]
-    return tuple(torch.split(inputs[0], sizes, dim=axis))
-
-
-def gather(node: Attributes, inputs: Inputs) -> Tensor:
-    data, rows = inputs[0], inputs[1].long().to(inputs[0].device)
-    axis = node.get("axis", 0) % data.dim()
-    rows = torch.where(rows < 0, rows + data.shape[axis], rows)
-    found: Tensor = data.index_select(axis, rows.flatten())
-    return found.reshape([*data.shape[:axis], *rows.shape, *data.shape[axis + 1 :]])
-
-
-def gather_nd(node: Attributes, inputs: Inputs) -> Tensor:
-    data, rows = inputs[0], inputs[1].long()
-    if node.get("batch_dims", 0):
-        raise NotImplementedError("batch_dims")
-    found: Tensor = data[tuple(rows.unbind(-1))]
-    return found
-
-
-def scatter_elements(node: Attributes, inputs: Inputs) -> Tensor:
-    if node.get("reduction", "none") != "none":
-        raise NotImplementedError("reduction")
-    found: Tensor = inputs[0].scatter(node.get("axis", 0), inputs[1].long(), inputs[2])
-    return found
-
-
-def top_k(node: Attributes, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    k = ints(inputs[1])[0]
-    values, rows = torch.topk(
-        inputs[0], k, dim=node.get("axis", -1), largest=bool(node.get("largest", 1)), sorted=True
-    )
-    return values, rows
-
-
-def arg_max(node: Attributes, inputs: Inputs) -> Tensor:
-    found: Tensor = inputs[0].argmax(node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
-    return found
-
-
-def expand(node: Attributes, inputs: Inputs) -> Tensor:
-    shape = torch.broadcast_shapes(inputs[0].shape, tuple(ints(inputs[1])))
-    found: Tensor = inputs[0].expand(shape)
-    return found
-
-
-def pad(node: Attributes, inputs: Inputs) -> Tensor:
-    x, rank = inputs[0], inputs[0].dim()
-    sides = ints(inputs[1])
-    axes = [axis % rank for axis in ints(inputs[3])] if _at(inputs, 3) is not None else list(range(rank))
-    by_axis = {axis: (sides[n], sides[n + len(axes)]) for n, axis in enumerate(axes)}
-    flat = [side for axis in reversed(range(rank)) for side in by_axis.get(axis, (0, 0))]
-    if node.get("mode", "constant") != "constant":
-        raise NotImplementedError("mode")
-    value = _at(inputs, 2)
-    return F.pad(x, flat, value=0.0 if value is None else float(value))
-
-
-def constant_of_shape(node: Attributes, inputs: Inputs) -> Tensor:
-    value = node.get("value")
-    if value is None:
-        return torch.zeros(ints(inputs[0]))
-    return torch.full(ints(inputs[0]), value.flatten()[0].item(), dtype=value.dtype)
-
-
 def clip(node: Attributes, inputs: Inputs) -> Tensor:
-    low, high = (_at(inputs, 1), _at(inputs, 2)) if len(inputs) > 1 else (node.get("min"), node.get("max"))
+    low, high = (
+        (given(inputs, 1), given(inputs, 2)) if len(inputs) > 1 else (node.get("min"), node.get("max"))
+    )
     found: Tensor = inputs[0].clamp(
         None if low is None else float(low), None if high is None else float(high)
     )
     return found
 
 
-def trilu(node: Attributes, inputs: Inputs) -> Tensor:
-    k = ints(inputs[1])[0] if _at(inputs, 1) is not None else 0
-    return torch.triu(inputs[0], k) if node.get("upper", 1) else torch.tril(inputs[0], k)
-
-
 def attention(node: Attributes, inputs: Inputs) -> Tensor:
     """onnxruntime's ``Attention``: x (n, l, w), weights (w, 3 h), bias (3 h,), mask (n, l) or none."""
-    x, weight, bias, mask = inputs[0], inputs[1], _at(inputs, 2), _at(inputs, 3)
-    if any(_at(inputs, place) is not None for place in range(4, 7)) or node.get("qkv_hidden_sizes"):
+    x, weight, bias, mask = inputs[0], inputs[1], given(inputs, 2), given(inputs, 3)
+    if any(given(inputs, place) is not None for place in range(4, 7)) or node.get("qkv_hidden_sizes"):
         raise NotImplementedError("past, attention_bias or qkv_hidden_sizes")
     y = x @ weight
     q, k, v = (y if bias is None else y + bias).chunk(3, dim=-1)
@@ -374,7 +258,9 @@ def attention(node: Attributes, inputs: Inputs) -> Tensor:
     if mask is not None:
         if mask.dim() != 2:
             raise NotImplementedError("mask_index that is no (n, length) mask")
-        scores = scores + (1 - mask[:, None, None, :].to(scores.dtype)) * node.get("mask_filter_value", -10000.0)
+        scores = scores + (1 - mask[:, None, None, :].to(scores.dtype)) * node.get(
+            "mask_filter_value", -10000.0
+        )
     if node.get("unidirectional"):
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         scores = scores.masked_fill(later, -torch.inf)
@@ -390,7 +276,7 @@ OPERATORS: dict[str, Operator] = {
     "Attention": attention,
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
-    "BiasGelu": _binary(lambda x, bias: F.gelu(x + bias)),
+    "BiasGelu": _binary(lambda x, bias: functional.gelu(x + bias)),
     "Cast": lambda node, inputs: inputs[0].to(CASTS[node["to"]]),
     "Ceil": _unary(torch.ceil),
     "Clip": clip,
@@ -401,12 +287,12 @@ OPERATORS: dict[str, Operator] = {
     "Div": _binary(_divide),
     "Dropout": _unary(lambda x: x),
     "Einsum": lambda node, inputs: torch.einsum(node["equation"], *inputs),
-    "Elu": lambda node, inputs: F.elu(inputs[0], node.get("alpha", 1.0)),
+    "Elu": lambda node, inputs: functional.elu(inputs[0], node.get("alpha", 1.0)),
     "Equal": _binary(torch.eq),
     "Erf": _unary(torch.erf),
     "Exp": _unary(torch.exp),
     "Expand": expand,
-    "FastGelu": lambda node, inputs: F.gelu(sum(inputs[1:], inputs[0]), approximate="tanh"),
+    "FastGelu": lambda node, inputs: functional.gelu(sum(inputs[1:], inputs[0]), approximate="tanh"),
     "Flatten": flatten,
     "Floor": _unary(torch.floor),
     "FusedConv": _activated(lambda node, inputs: conv(node, inputs[:3])),
@@ -415,19 +301,19 @@ OPERATORS: dict[str, Operator] = {
     "Gather": gather,
     "GatherElements": lambda node, inputs: inputs[0].gather(node.get("axis", 0), inputs[1].long()),
     "GatherND": gather_nd,
-    "Gelu": lambda node, inputs: F.gelu(inputs[0], approximate=node.get("approximate", "none")),
+    "Gelu": lambda node, inputs: functional.gelu(inputs[0], approximate=node.get("approximate", "none")),
     "Gemm": gemm,
     "GlobalAveragePool": _unary(lambda x: x.mean(_spatial(x), keepdim=True)),
     "GlobalMaxPool": _unary(lambda x: x.amax(_spatial(x), keepdim=True)),
     "Greater": _binary(torch.gt),
     "GreaterOrEqual": _binary(torch.ge),
-    "HardSigmoid": lambda node, inputs: (
-        node.get("alpha", 0.2) * inputs[0] + node.get("beta", 0.5)
-    ).clamp(0, 1),
-    "HardSwish": _unary(F.hardswish),
+    "HardSigmoid": lambda node, inputs: (node.get("alpha", 0.2) * inputs[0] + node.get("beta", 0.5)).clamp(
+        0, 1
+    ),
+    "HardSwish": _unary(functional.hardswish),
     "Identity": _unary(lambda x: x),
     "LayerNormalization": layer_norm,
-    "LeakyRelu": lambda node, inputs: F.leaky_relu(inputs[0], node.get("alpha", 0.01)),
+    "LeakyRelu": lambda node, inputs: functional.leaky_relu(inputs[0], node.get("alpha", 0.01)),
     "Less": _binary(torch.lt),
     "LessOrEqual": _binary(torch.le),
     "Log": _unary(torch.log),
@@ -451,7 +337,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMin": _reduce(torch.amin),
     "ReduceSum": _reduce(torch.sum),
     "ReduceSumSquare": _reduce(lambda x, **to: torch.sum(x * x, **to)),
-    "Relu": _unary(F.relu),
+    "Relu": _unary(functional.relu),
     "Reshape": reshape,
     "ScatterElements": scatter_elements,
     "Shape": lambda node, inputs: torch.tensor(inputs[0].shape)[slice(node.get("start", 0), node.get("end"))],
@@ -461,7 +347,7 @@ OPERATORS: dict[str, Operator] = {
     "SkipLayerNormalization": skip_layer_norm,
     "Slice": slice_,
     "Softmax": softmax,
-    "Softplus": _unary(F.softplus),
+    "Softplus": _unary(functional.softplus),
     "Split": split,
     "Sqrt": _unary(torch.sqrt),
     "Squeeze": squeeze,
@@ -469,7 +355,9 @@ OPERATORS: dict[str, Operator] = {
     "Tanh": _unary(torch.tanh),
     "Tile": lambda node, inputs: inputs[0].repeat(ints(inputs[1])),
     "TopK": top_k,
-    "Transpose": lambda node, inputs: inputs[0].permute(node.get("perm") or list(reversed(range(inputs[0].dim())))),
+    "Transpose": lambda node, inputs: inputs[0].permute(
+        node.get("perm") or list(reversed(range(inputs[0].dim())))
+    ),
     "Trilu": trilu,
     "Unsqueeze": unsqueeze,
     "Where": lambda node, inputs: torch.where(*inputs),

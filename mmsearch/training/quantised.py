@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-from mmsearch.training.operators import Attributes, Inputs, Operator, _along, _at, conv, rounded
+from mmsearch.training.operators import Operator, along, conv, rounded
+from mmsearch.training.shaping import Attributes, Inputs, given
 
 ZERO_POINTS = {
     "QuantizeLinear": 2,
@@ -30,29 +31,32 @@ ZERO_POINTS = {
 
 def real(codes: Tensor, scale: Tensor, zero: Tensor | None, axis: int = 1) -> Tensor:
     """What the numbers of a quantised tensor stand for."""
-    shifted = codes if zero is None else codes - _along(codes, zero, axis)
-    return shifted * _along(codes, scale, axis)
+    shifted = codes if zero is None else codes - along(codes, zero, axis)
+    return shifted * along(codes, scale, axis)
 
 
 def codes(x: Tensor, scale: Tensor, zero: Tensor | None, limits: tuple[int, int], axis: int = 1) -> Tensor:
     """The numbers that stand for x."""
-    found = rounded(x / _along(x, scale, axis))
-    return (found if zero is None else found + _along(x, zero, axis)).clamp(*limits)
+    found = rounded(x / along(x, scale, axis))
+    return (found if zero is None else found + along(x, zero, axis)).clamp(*limits)
 
 
 def quantize(node: Attributes, inputs: Inputs) -> Tensor:
-    return codes(inputs[0], inputs[1], _at(inputs, 2), node["range"], node.get("axis", 1))
+    return codes(inputs[0], inputs[1], given(inputs, 2), node["range"], node.get("axis", 1))
 
 
 def dequantize(node: Attributes, inputs: Inputs) -> Tensor:
-    return real(inputs[0], inputs[1], _at(inputs, 2), node.get("axis", 1))
+    return real(inputs[0], inputs[1], given(inputs, 2), node.get("axis", 1))
 
 
 def dynamic_quantize(node: Attributes, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """Each row of x by itself: the engine encodes one text at a time, so that none depends on its neighbours."""
     x = inputs[0]
     rest = tuple(range(1, x.dim()))
-    low, high = x.detach().amin(rest, keepdim=True).clamp(max=0), x.detach().amax(rest, keepdim=True).clamp(min=0)
+    low, high = (
+        x.detach().amin(rest, keepdim=True).clamp(max=0),
+        x.detach().amax(rest, keepdim=True).clamp(min=0),
+    )
     scale = ((high - low) / 255).clamp(min=1e-30)
     zero = torch.round(-low / scale).clamp(0, 255)
     return (rounded(x / scale) + zero).clamp(0, 255), scale, zero
@@ -65,12 +69,12 @@ def _shifted(x: Tensor, zero: Tensor | None) -> Tensor:
 
 def _weights(x: Tensor, zero: Tensor | None) -> Tensor:
     """Codes of a matrix less its zero point, which is one number or one a column."""
-    return x if zero is None else x - _along(x, zero, -1)
+    return x if zero is None else x - along(x, zero, -1)
 
 
 def qlinear_conv(node: Attributes, inputs: Inputs) -> Tensor:
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = inputs[:8]
-    bias = _at(inputs, 8)
+    bias = given(inputs, 8)
     if bias is not None:
         bias = bias * (x_scale * w_scale)
     y = conv(node, [real(x, x_scale, x_zero), real(w, w_scale, w_zero, axis=0), bias])
@@ -89,18 +93,18 @@ def qgemm(node: Attributes, inputs: Inputs) -> Tensor:
     left = real(a.T if node.get("transA") else a, a_scale, a_zero)
     right = real(b, b_scale, b_zero, axis=0 if transposed else 1)
     y = node.get("alpha", 1.0) * (left @ (right.T if transposed else right))
-    if (bias := _at(inputs, 6)) is not None:
+    if (bias := given(inputs, 6)) is not None:
         y = y + bias * (node.get("alpha", 1.0) * a_scale * b_scale)
-    if (y_scale := _at(inputs, 7)) is None:
-        return y  # type: ignore[no-any-return]
-    return codes(y, y_scale, _at(inputs, 8), node["range"])
+    if (y_scale := given(inputs, 7)) is None:
+        return y
+    return codes(y, y_scale, given(inputs, 8), node["range"])
 
 
 def _qlinear_binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     def operator(node: Attributes, inputs: Inputs) -> Tensor:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale = inputs[:7]
         y = function(real(a, a_scale, a_zero), real(b, b_scale, b_zero))
-        return codes(y, y_scale, _at(inputs, 7), node["range"])
+        return codes(y, y_scale, given(inputs, 7), node["range"])
 
     return operator
 
@@ -113,7 +117,7 @@ def qlinear_concat(node: Attributes, inputs: Inputs) -> Tensor:
 def _qlinear_unary(function: Callable[[Attributes, Tensor], Tensor]) -> Operator:
     def operator(node: Attributes, inputs: Inputs) -> Tensor:
         y = function(node, real(inputs[0], inputs[1], inputs[2]))
-        return codes(y, inputs[3], _at(inputs, 4), node["range"])
+        return codes(y, inputs[3], given(inputs, 4), node["range"])
 
     return operator
 
@@ -125,26 +129,28 @@ def _global_mean(node: Attributes, x: Tensor) -> Tensor:
 
 
 def matmul_integer(node: Attributes, inputs: Inputs) -> Tensor:
-    return _shifted(inputs[0], _at(inputs, 2)) @ _weights(inputs[1], _at(inputs, 3))
+    return _shifted(inputs[0], given(inputs, 2)) @ _weights(inputs[1], given(inputs, 3))
 
 
 def conv_integer(node: Attributes, inputs: Inputs) -> Tensor:
-    weight, zero = inputs[1], _at(inputs, 3)
+    weight, zero = inputs[1], given(inputs, 3)
     if zero is not None:
-        weight = weight - _along(weight, zero, 0)
-    return conv(node, [_shifted(inputs[0], _at(inputs, 2)), weight])
+        weight = weight - along(weight, zero, 0)
+    return conv(node, [_shifted(inputs[0], given(inputs, 2)), weight])
 
 
 def matmul_integer_to_float(node: Attributes, inputs: Inputs) -> Tensor:
     a, b, a_scale, b_scale = inputs[:4]
-    product = _shifted(a, _at(inputs, 4)) * a_scale @ (_weights(b, _at(inputs, 5)) * _along(b, b_scale, -1))
-    bias = _at(inputs, 6)
-    return product if bias is None else product + bias  # type: ignore[no-any-return]
+    product = (
+        _shifted(a, given(inputs, 4)) * a_scale @ (_weights(b, given(inputs, 5)) * along(b, b_scale, -1))
+    )
+    bias = given(inputs, 6)
+    return product if bias is None else product + bias
 
 
 def dynamic_quantize_matmul(node: Attributes, inputs: Inputs) -> Tensor:
     a, a_scale, a_zero = dynamic_quantize({}, inputs[:1])
-    b, b_scale, b_zero, bias = inputs[1], inputs[2], _at(inputs, 3), _at(inputs, 4)
+    b, b_scale, b_zero, bias = inputs[1], inputs[2], given(inputs, 3), given(inputs, 4)
     return matmul_integer_to_float({}, [a, b, a_scale, b_scale, a_zero, b_zero, bias])
 
 
@@ -160,7 +166,7 @@ QUANTISED: dict[str, Any] = {
     "QLinearConcat": qlinear_concat,
     "QLinearGlobalAveragePool": _qlinear_unary(_global_mean),
     "QLinearSigmoid": _qlinear_unary(lambda node, x: torch.sigmoid(x)),
-    "QLinearLeakyRelu": _qlinear_unary(lambda node, x: F.leaky_relu(x, node.get("alpha", 0.01))),
+    "QLinearLeakyRelu": _qlinear_unary(lambda node, x: functional.leaky_relu(x, node.get("alpha", 0.01))),
     "MatMulInteger": matmul_integer,
     "ConvInteger": conv_integer,
     "MatMulIntegerToFloat": matmul_integer_to_float,

@@ -1,6 +1,6 @@
 """The last layers of a tower as a torch module that learns, and their way back into the graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class UnfrozenTower(nn.Module):
         for node in cut.nodes:
             function = OPERATORS.get(node.op_type) or QUANTISED[node.op_type]
             attributes = _attributes(node) | {"range": cut.ranges.get(node.output[0])}
-            if all(name == "" or name in known for name in node.input) and not learned.intersection(node.input):
+            if all(name == "" or name in known for name in node.input) and not learned.intersection(
+                node.input
+            ):
                 _store(known, node, self._run(node, function, attributes, known))
             else:
                 self._functions.append((node, function, attributes))
@@ -55,7 +57,9 @@ class UnfrozenTower(nn.Module):
             _store(values, node, self._run(node, function, attributes, values))
         return normalize(values[self.cut.output].float(), dim=1)
 
-    def _run(self, node: onnx.NodeProto, function: Any, attributes: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    def _run(
+        self, node: onnx.NodeProto, function: Any, attributes: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> Any:
         try:
             return function(attributes, [values[name] if name else None for name in node.input])
         except (RuntimeError, NotImplementedError, KeyError, IndexError, ValueError, TypeError) as error:
@@ -70,7 +74,9 @@ class UnfrozenTower(nn.Module):
         """Write the graph of the base with the weights as they are now, each stored as the base stores it."""
         model = onnx.load(self.cut.file)
         stored = {given.name: given for given in model.graph.initializer}
-        inline = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+        inline = {
+            node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"
+        }
         behind = {name for node in self.cut.nodes for name in node.output}
         for weight, difference, base in zip(self.cut.weights, self.differences, self._weights, strict=True):
             old = stored.get(weight.name, inline.get(weight.name))
