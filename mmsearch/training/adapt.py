@@ -59,8 +59,8 @@ Changes = Mapping[str, Mapping[str, Change]]
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """What a training came to. `untrained` towers kept their vectors; `layers` counts those that were unfrozen, `media`
-    (train, validation) by modality; `fusion` has, for items fused from everything and from each modality alone, how well
-    their other texts find them.
+    (train, validation) by modality; `fusion` has, for items fused from everything and from each modality alone, how
+    well their other texts find them.
     """
 
     out: Path

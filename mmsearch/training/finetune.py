@@ -110,6 +110,7 @@ def fit(
     start = (20.0, 0.0) if options.loss == "infonce" else (10.0, -10.0)  # of SigLIP
     heads = Heads(trained, dim, options.head, *start, towers).to(device)
     optimiser = torch.optim.AdamW(heads.groups(options.rate), weight_decay=options.decay)
+    mixed = device == "cuda" or (bool(towers) and bfloat16_is_fast())
     steps = len(_batches(train.weights, options.batch))
     state = _State(recall(heads, features, validation), copy.deepcopy(heads.state_dict()))
     told = f"{fingerprint} {options}"
@@ -125,7 +126,7 @@ def fit(
             done = (number - 1) * steps + step
             for group in optimiser.param_groups:
                 group["lr"] = group["most"] * rate_at(done, options.epochs * steps)
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            with torch.autocast(device, torch.bfloat16, enabled=mixed):
                 loss = _loss(heads, features, train, rows, options)
             optimiser.zero_grad()
             loss.backward()
@@ -142,6 +143,12 @@ def fit(
     heads.load_state_dict(state.weights)
     heads.eval()
     return Fit(heads.to("cpu"), state.best, state.history)
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
+    return bool(known.get("amx_bf16"))
 
 
 def recall(heads: Heads, features: Mapping[Modality, Features], side: Side) -> float:

@@ -111,10 +111,10 @@ def _padded(node: Attributes, x: Tensor, kernel: Sequence[int], value: float = 0
     if how in ("NOTSET", "VALID", ""):
         pads = list(node.get("pads", [0] * (2 * rank))) if how != "VALID" else [0] * (2 * rank)
     else:
-        strides, dilations = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
+        strides = node.get("strides", [1] * rank)  # onnxruntime knows no dilations with these
         before, after = [], []
-        for size, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
-            whole = max(0, (math.ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+        for size, k, stride in zip(x.shape[2:], kernel, strides, strict=True):
+            whole = max(0, (math.ceil(size / stride) - 1) * stride + k - size)
             less, more = whole // 2, whole - whole // 2
             before.append(less if how == "SAME_UPPER" else more)
             after.append(more if how == "SAME_UPPER" else less)
