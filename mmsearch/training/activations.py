@@ -5,6 +5,7 @@ kept as float16, codes of quantised graphs as they are. The files are mapped int
 the disk.
 """
 
+import copy
 import dataclasses
 import json
 import os
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -32,6 +33,8 @@ from mmsearch.tables import Problems
 from mmsearch.training.cut import Cut, tensor
 from mmsearch.types import Modality
 
+TOGETHER = 64  # parts that run at once: what torch keeps of them is what memory has to hold
+
 Feeds = Mapping[str, NDArray[Any]]
 Feeder = Callable[[Any], list[Feeds]]
 
@@ -50,7 +53,7 @@ class Taken:
 class Activations:
     """The kept inputs of a cut for n media; an index (m,) of media gives them as ``Taken``."""
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text())
         self._names: list[str] = index["names"]
         self._shapes: list[list[list[int]]] = index["shapes"]  # part -> tensor -> shape
@@ -61,10 +64,16 @@ class Activations:
         ]
         sizes = [[int(np.prod(shape)) for shape in shapes] for shapes in self._shapes]
         self._starts = np.cumsum([[0] * len(self._names), *sizes], axis=0)
-        self._device = device
+        self._device = "cpu"
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def to(self, device: str) -> Self:
+        """The same, given on another device."""
+        other = copy.copy(self)
+        other._device = device
+        return other
 
     def __getitem__(self, media: Tensor) -> Taken:
         rows, owners = [], []
@@ -75,7 +84,11 @@ class Activations:
         for place, row in enumerate(rows):
             alike.setdefault(place if self._alone else str(self._shapes[row]), []).append(place)
         groups = []
-        for places in alike.values():
+        for places in (
+            some[start : start + TOGETHER]
+            for some in alike.values()
+            for start in range(0, len(some), TOGETHER)
+        ):
             together = {
                 name: tensor(np.concatenate([self._read(n, rows[place]) for place in places])).to(
                     self._device

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.encoders.onnx import OnnxEncoder, verify
+from mmsearch.encoders.onnx import CANONICAL_COSINE, OnnxEncoder, verify
 from mmsearch.encoding import Progress, encode
 from mmsearch.errors import ConfigError, ModelError
 from mmsearch.evaluate import Figure, Result, compare, evaluate, retrieve
@@ -41,6 +41,7 @@ Vectors = Mapping[Modality, Floats]
 
 GENERAL = Path(__file__).parent / "general" / "captions.csv"
 WORK = ".training"
+COMPARED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,8 @@ def train_model(
     fusion = fit_fusion(moved, train, validation, options) if options.fusion else None
     scores = scores_of(encoder, moved, dataset, media)
     space = write_model(encoder, out, fitted, options, table, scores, fusion)
-    if problems := verify(out, threads=threads):
+    written = OnnxEncoder(out, threads=threads)
+    if problems := verify(out, threads=threads) or _unlike(written, moved, media):
         raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
     changes = {
         new.name: _change(old, new)
@@ -185,7 +187,7 @@ def train_model(
         best=fitted.best,
         history=fitted.history,
         validation=changes,
-        general=_forgotten(encoder, OnnxEncoder(out, threads=threads)),
+        general=_forgotten(encoder, written),
         fusion=figures(fusion, moved, validation) if fusion else {},
     )
     draw_curves(fitted.history, fitted.best, out / "curves.png")
@@ -271,6 +273,19 @@ def _features(
         else:
             features[modality] = torch.from_numpy(vectors[modality])
     return vectors, features
+
+
+def _unlike(
+    encoder: OnnxEncoder, vectors: Mapping[Modality, Floats], media: Mapping[Modality, Sequence[Media]]
+) -> list[str]:
+    """Towers whose vectors differ from what was trained, measured on a few media of each."""
+    found = []
+    for modality, some in media.items():
+        given, _ = encode(encoder, some[:COMPARED], Problems(encoder.folder))
+        cosine = float((given * vectors[modality][:COMPARED]).sum(1).mean())
+        if cosine < CANONICAL_COSINE:
+            found.append(f"{modality} tower: the mean cosine is {cosine:.4f}, below {CANONICAL_COSINE}")
+    return found
 
 
 def _side(items: Sequence[Item], media: Mapping[Modality, Sequence[Media]]) -> Side:

@@ -101,10 +101,7 @@ def fit(
     Raises ConfigError if the checkpoint is missing or of other data or options.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    features = {
-        modality: given.to(device) if isinstance(given, Tensor) else given
-        for modality, given in features.items()
-    }
+    features = {modality: given.to(device) for modality, given in features.items()}
     torch.manual_seed(options.seed)
     trained = [options.only] if options.only else list(features)
     start = (20.0, 0.0) if options.loss == "infonce" else (10.0, -10.0)  # of SigLIP

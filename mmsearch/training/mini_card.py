@@ -18,13 +18,14 @@ import numpy as np
 
 from mmsearch.encoders import BUILT_IN_MODELS
 from mmsearch.encoders.onnx import OnnxEncoder
-from mmsearch.errors import MmsearchError, ModelError
+from mmsearch.errors import MediaError, MmsearchError, ModelError
 from mmsearch.evaluate import Figure, Result, evaluate
 from mmsearch.manifests import Classes, Manifest, Media, Retrieval, read_manifest
+from mmsearch.media import load_sound
 from mmsearch.training.evaluate_audio import STAMPS, scratch_clips, stamps
 from mmsearch.training.languages import ENGLISH, read_stamps
 from mmsearch.training.pairs import HELD_OUT, product_kind, read_flickr
-from mmsearch.types import Modality
+from mmsearch.types import AudioWindow, Modality
 
 BEGIN, END = "<!-- figures of mmsearch eval: begin -->", "<!-- figures of mmsearch eval: end -->"
 TYPE_AT_LEAST = 10  # products that a type needs to be asked for
@@ -166,7 +167,7 @@ def sections(data: Path, packages: Path | None, work: Path) -> Iterator[Section]
         written(work / "stamps.csv", ("image", "text"), pairs),
         RECALLS,
     )
-    heard, _ = stamps(folder)
+    heard = [one for one in stamps(folder)[0] if audible(one.sound)]
     triples = ((str(one.picture.resolve()), str(one.sound.resolve()), one.caption) for one in heard)
     yield Section(
         f"Tux Paint's effects, {len(heard):,} sounds with their pictures and captions",
@@ -180,6 +181,16 @@ def sections(data: Path, packages: Path | None, work: Path) -> Iterator[Section]
         written(work / "sounds.csv", ("audio", "label"), clips, ("the sound of {}",)),
         (*ACCURACY, "map"),
     )
+
+
+def audible(path: Path) -> bool:
+    """Whether a recording holds more than silence; Tux Paint has some for animals that make no sound."""
+    try:
+        return any(True for _ in load_sound(path, AudioWindow()))
+    except MediaError as error:
+        if "is silent" not in str(error):
+            raise
+        return False
 
 
 def written(

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
 
 from mmsearch.training.activations import Taken
 from mmsearch.training.unfrozen import UnfrozenTower
@@ -59,6 +60,8 @@ class Features(Protocol):
 
     def __getitem__(self, media: Tensor) -> Tensor | Taken: ...
 
+    def to(self, device: str) -> "Features": ...
+
 
 class Heads(nn.Module):
     """What learns: of each modality the last layers of its tower, a head behind them, or both; the temperature, and the
@@ -92,9 +95,15 @@ class Heads(nn.Module):
         return moved
 
     def _tower(self, modality: Modality, taken: Taken) -> Tensor:
-        tower = self.towers[modality.value]
-        places = torch.cat([found for found, _ in taken.groups])
-        parts = torch.cat([tower(given) for _, given in taken.groups])
+        """Of many groups only the vectors are kept; in the backward pass each runs again (Chen et al. 2016, "Training
+        Deep Nets with Sublinear Memory Cost"), so that memory holds one group and not the batch.
+        """
+        tower: Any = self.towers[modality.value]
+        if len(taken.groups) > 1 and torch.is_grad_enabled():
+            found = [checkpoint(tower, given, use_reentrant=False) for _, given in taken.groups]
+        else:
+            found = [tower(given) for _, given in taken.groups]
+        places, parts = torch.cat([places for places, _ in taken.groups]), torch.cat(found)
         vectors = parts.new_zeros(taken.count, parts.shape[1]).index_add(0, taken.owners[places], parts)
         return normalize(vectors, dim=1)
 
