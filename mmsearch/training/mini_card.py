@@ -231,7 +231,7 @@ def _cell(name: str, found: Mapping[str, Figure]) -> str:
         return ""
     figure = found[name]
     value, low, high, chance = (
-        f"{number:,.5g}" if name == "median_rank" else f"{100 * number:.1f}"
+        f"{round(number, 1):,g}" if name == "median_rank" else f"{100 * number:.1f}"
         for number in (figure.value, figure.low, figure.high, figure.chance or 0.0)
     )
     return f"**{value}** ({low} to {high}; {chance})"
