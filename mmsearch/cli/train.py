@@ -63,14 +63,13 @@ def train(
         ),
     ] = None,
     head: Annotated[
-        HeadName | None,
+        HeadName,
         typer.Option(
             "--head",
             metavar="linear|mlp|none",
-            help="What is put behind the towers and trained. Not given: linear, and none with --unfreeze.",
-            show_default=False,
+            help="What is put behind the towers and trained; none only with --unfreeze.",
         ),
-    ] = None,
+    ] = "linear",
     unfreeze: Annotated[
         int,
         typer.Option(
@@ -126,8 +125,7 @@ def train(
         raise ConfigError("train on what? Give a file of pairs, or --collection NAME")
     if out is None:
         raise ConfigError("where to? Give --out FOLDER for the new model")
-    chosen = head or ("none" if unfreeze else "linear")
-    if chosen == "none" and not unfreeze:
+    if head == "none" and not unfreeze:
         raise ConfigError("nothing would be trained: give --head linear, --head mlp or --unfreeze N")
     _need_torch()
     settings = load_settings(home=home, model=model, threads=threads)
@@ -149,7 +147,7 @@ def train(
     dataset = make_dataset(table, rows, root=root or table.parent, seed=seed)
     options = Options(
         only=Modality(only) if only else None,
-        head=None if chosen == "none" else chosen,
+        head=None if head == "none" else head,
         unfreeze=unfreeze,
         loss=loss,
         fusion=fusion,

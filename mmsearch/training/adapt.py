@@ -30,7 +30,7 @@ from mmsearch.training.card import draw_curves, write_card
 from mmsearch.training.cut import cut
 from mmsearch.training.dataset import Dataset, Item
 from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
-from mmsearch.training.folder import fields_of, scores_of, write_model
+from mmsearch.training.folder import fields_of, scores_of, whole, write_model
 from mmsearch.training.fusion import figures, fit_fusion
 from mmsearch.training.residual import Features
 from mmsearch.training.unfrozen import UnfrozenTower
@@ -213,10 +213,11 @@ def _unfrozen(base: Path, options: Options, modalities: Sequence[Modality]) -> d
     """The last layers of each tower that learns, if they are to."""
     if not options.unfreeze:
         return {}
-    towers = fields_of(base)["towers"]
+    fields, files = whole(base)
+    towers = fields["towers"]
     return {
         modality: UnfrozenTower(
-            cut(base / towers[modality]["file"], towers[modality]["output"], options.unfreeze)
+            cut(files[towers[modality]["file"]], towers[modality]["output"], options.unfreeze)
         )
         for modality in ([options.only] if options.only else modalities)
     }

@@ -218,7 +218,7 @@ def test_a_full_disk_is_told_before_anything_is_kept(
 
 
 def test_the_command_trains_layers_and_tells_what_it_cannot(base: Path, pairs: Path, tmp_path: Path) -> None:
-    given = ["--model", base, "--rate", "1", "--epochs", "12", "--patience", "12", "--batch", "40"]
+    given = ["--model", base, "--rate", "0.1", "--epochs", "12", "--patience", "12", "--batch", "40"]
     ran = in_process("train", pairs, *given, "--out", tmp_path / "mine", "--unfreeze", "1")
     assert ran.code == 0, ran.err
     assert "validation items" in ran.out
@@ -244,3 +244,33 @@ def test_pictures_that_cannot_be_read_are_named_before_training(
     (tmp_path / "7.png").write_bytes(b"nor this")
     with pytest.raises(MediaError, match=r"(?s)2 problems.*line 5: .*3\.png.*line 9: .*7\.png"):
         train_model(pairs, read(pairs), base, tmp_path / "new", QUICK)
+
+
+def test_a_model_that_stands_on_a_built_in_one_takes_its_towers_along(
+    base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    fields = json.loads((base / "model.json").read_text())
+    for name in ("text.onnx", "tokenizer.json"):
+        shutil.copyfile(base / name, above / name)
+    with np.load(base / "canonical.npz") as found:
+        np.savez(above / "canonical.npz", texts=found["texts"], text_vectors=found["text_vectors"])
+    lent = {name: fields["files"][name] for name in ("image.onnx", "audio.onnx")}
+    own = {
+        name: {"sha256": hashlib.sha256((above / name).read_bytes()).hexdigest(), "bytes": 1}
+        for name in ("text.onnx", "tokenizer.json", "canonical.npz")
+    }
+    fields |= {"name": "above", "towers": {"text": fields["towers"]["text"]}, "files": own}
+    fields["base"] = {"model": "base", "files": lent}
+    (above / "model.json").write_text(json.dumps(fields))
+    monkeypatch.setattr("mmsearch.encoders.manifest.BUILT_IN_MODELS", tmp_path)
+    monkeypatch.setattr("mmsearch.training.folder.BUILT_IN_MODELS", tmp_path)
+    assert verify(above) == []
+    new = tmp_path / "new"
+    train_model(pairs, read(pairs), above, new, QUICK)
+    made = json.loads((new / "model.json").read_text())
+    assert set(made["towers"]) == {"image", "text", "audio"}
+    assert "base" not in made
+    assert verify(new) == []
+    assert (new / "audio.onnx").read_bytes() == (base / "audio.onnx").read_bytes()
