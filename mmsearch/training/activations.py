@@ -122,7 +122,8 @@ def record(
     Raises ConfigError if the disk has too little room, ModelError if float16 cannot hold the numbers.
     """
     if (folder / "index.json").is_file():
-        return np.load(folder / "vectors.npy")
+        kept: NDArray[np.float32] = np.load(folder / "vectors.npy")
+        return kept
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     threads = threads or usable_cores()

@@ -144,7 +144,7 @@ def fit(
 
 def bfloat16_is_fast() -> bool:
     """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
     return bool(known.get("amx_bf16"))
 
 

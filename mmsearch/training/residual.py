@@ -107,12 +107,12 @@ class Heads(nn.Module):
         vectors = parts.new_zeros(taken.count, parts.shape[1]).index_add(0, taken.owners[places], parts)
         return normalize(vectors, dim=1)
 
-    @torch.no_grad()
     def encode(self, modality: Modality, features: Features, media: Tensor | None = None) -> Tensor:
         """The same for the media of these numbers (all of them if None), a few at a time and without a gradient."""
         media = torch.arange(len(features)) if media is None else media
         self.eval()
-        return torch.cat([self(modality, features[some]) for some in media.split(CHUNK)])
+        with torch.no_grad():
+            return torch.cat([self(modality, features[some]) for some in media.split(CHUNK)])
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser, each with the highest rate (``most``) that it learns at."""
