@@ -65,7 +65,7 @@ class TextHead(nn.Module):
 
 
 def join(learned: Tensor, plain: Tensor) -> Tensor:
-    """The final vectors (n, 768): both halves unit, weighted so that a cosine is two thirds learned, one third plain."""
+    """The final vectors (n, 768) of two unit halves: two thirds of a cosine are learned, one third is plain."""
     return torch.cat([sqrt(LEARNED) * learned, sqrt(1 - LEARNED) * plain], dim=1)
 
 
