@@ -12,7 +12,7 @@ PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
 COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
 
-.PHONY: demo test check test-extras bench model model-sound model-multilingual packages
+.PHONY: demo test check test-extras bench model model-sound model-multilingual card packages
 
 demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by picture and by sound
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
@@ -38,6 +38,7 @@ model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make mode
 	$(VENV)-extras/bin/python -m mmsearch.training.mini --data $(DATA) --wordnet $(WORDNET) --out mmsearch/models/mini
 	$(MAKE) model-sound
 	$(MAKE) model-multilingual
+	$(MAKE) card
 
 model-sound: $(VENV)-extras/.installed-extras packages ## train the sound tower and add it to the built-in model
 	@test -n "$(DATA)" || { echo "make model-sound DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
@@ -56,6 +57,10 @@ model-multilingual: $(VENV)-extras/.installed-extras ## rebuild the head that re
 		--dictionaries $(DICTIONARIES) --ding $(DING) --stamps $(STAMPS) $(if $(EMOJI),--emoji $(EMOJI)) \
 		$(if $(CACHE),--cache $(CACHE)) \
 		--out mmsearch/models/mini-multilingual
+
+card: $(VENV)-extras/.installed-extras packages ## write the figures of the built-in model's card
+	@test -n "$(DATA)" || { echo "make card DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }
+	$(VENV)-extras/bin/python -m mmsearch.training.mini_card --model mmsearch/models/mini --data $(DATA) --packages $(PACKAGES)
 
 # An environment is made once and brought up to date when pyproject.toml changes. The install is editable.
 .PRECIOUS: %/bin/python

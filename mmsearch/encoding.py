@@ -21,7 +21,7 @@ from mmsearch.ranking import compose
 from mmsearch.tables import Problems
 from mmsearch.types import Modality, Vector, Vectors
 
-__all__ = ["Encoded", "Progress", "encode"]
+__all__ = ["Encoded", "Progress", "ahead", "decode", "encode"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of media encoded so far, and of all."""
@@ -93,10 +93,10 @@ def encode(
     warm: set[Modality] = set()
 
     def decoded(rows: list[int]) -> list[tuple[Any, float]]:
-        return [_decode(encoder, media[row]) for row in rows]
+        return [decode(encoder, media[row]) for row in rows]
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for rows, ready in zip(batches, _ahead(pool, decoded, batches), strict=True):
+        for rows, ready in zip(batches, ahead(pool, decoded, batches), strict=True):
             good = []
             for row, (content, spent) in zip(rows, ready, strict=True):
                 seconds[row] = spent
@@ -118,7 +118,7 @@ def encode(
     return vectors, seconds
 
 
-def _decode(encoder: Encoder, media: Media) -> tuple[Any, float]:
+def decode(encoder: Encoder, media: Media) -> tuple[Any, float]:
     """A picture, the parts of a recording, or what is wrong with the file; and the seconds it took."""
     started = time.perf_counter()
     content: Any
@@ -140,7 +140,7 @@ def _encode(encoder: Encoder, modality: Modality, contents: Sequence[Any]) -> Ve
     return np.stack([compose(list(found), [1.0] * len(found)) for found in parts])
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+def ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """What ``work`` makes of each item, a few of them ahead of whoever asks."""
     rest = iter(items)
     waiting: collections.deque[Future[_R]] = collections.deque(

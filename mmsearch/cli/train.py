@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmsearch.training.adapt import Trained
     from mmsearch.training.finetune import Epoch
 
-Kind = Literal["linear", "mlp"]
+HeadName = Literal["linear", "mlp", "none"]
 LossName = Literal["infonce", "sigmoid"]
 FusionName = Literal["sum", "linear", "attention"]
 Side = Literal["image", "text", "audio"]
@@ -63,8 +63,22 @@ def train(
         ),
     ] = None,
     head: Annotated[
-        Kind, typer.Option("--head", metavar="linear|mlp", help="What is trained behind the frozen towers.")
+        HeadName,
+        typer.Option(
+            "--head",
+            metavar="linear|mlp|none",
+            help="What is put behind the towers and trained; none only with --unfreeze.",
+        ),
     ] = "linear",
+    unfreeze: Annotated[
+        int,
+        typer.Option(
+            "--unfreeze",
+            metavar="N",
+            min=0,
+            help="Also train the last N layers of the towers. Slower; for more pairs.",
+        ),
+    ] = 0,
     loss: Annotated[
         LossName, typer.Option("--loss", metavar="infonce|sigmoid", help="The contrastive loss.")
     ] = "infonce",
@@ -111,6 +125,8 @@ def train(
         raise ConfigError("train on what? Give a file of pairs, or --collection NAME")
     if out is None:
         raise ConfigError("where to? Give --out FOLDER for the new model")
+    if head == "none" and not unfreeze:
+        raise ConfigError("nothing would be trained: give --head linear, --head mlp or --unfreeze N")
     _need_torch()
     settings = load_settings(home=home, model=model, threads=threads)
     from mmsearch.cli.progress import counting
@@ -131,7 +147,8 @@ def train(
     dataset = make_dataset(table, rows, root=root or table.parent, seed=seed)
     options = Options(
         only=Modality(only) if only else None,
-        head=head,
+        head=None if head == "none" else head,
+        unfreeze=unfreeze,
         loss=loss,
         fusion=fusion,
         epochs=epochs,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
-__all__ = ["CANONICAL_COSINE", "OnnxEncoder", "verify"]
+__all__ = ["CANONICAL_COSINE", "OnnxEncoder", "load_tokenizer", "usable_cores", "verify"]
 
 Tower = ImageTower | TextTower | PackagedTextTower | AudioTower | Fusion
 
@@ -244,7 +244,7 @@ class OnnxEncoder:
             if session is None:
                 session = self._sessions[Modality.TEXT] = _load(tower, list(tower.inputs))
             if self._tokenizer is None:
-                self._tokenizer = _load_tokenizer(tower)
+                self._tokenizer = load_tokenizer(tower)
         return tower, session, *self._tokenizer
 
     def _trunk_session(self, tower: PackagedTextTower) -> tuple[InferenceSession, TextTrunk]:
@@ -354,7 +354,7 @@ def _load(tower: Tower, inputs: list[str]) -> InferenceSession:
     return session
 
 
-def _load_tokenizer(tower: TextTower) -> tuple[Tokenizer, int]:
+def load_tokenizer(tower: TextTower) -> tuple[Tokenizer, int]:
     """The tokenizer, cutting at the context, and the id to pad with."""
     from tokenizers import Tokenizer
 

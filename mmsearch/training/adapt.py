@@ -1,7 +1,7 @@
 """``mmsearch train``: from a person's pairs and a base model to a model folder of its own, with its card.
 
-The towers stay frozen: each thing is encoded once, heads are fitted to the vectors, and the finished heads are put
-behind the graphs of the base. What the new model forgets is measured on a general set that never changes.
+What does not learn runs once for each thing; heads and last layers are fitted to what it gives and put behind or into
+the graphs of the base. What the new model forgets is measured on a general set that never changes.
 """
 
 import dataclasses
@@ -18,19 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmsearch.encoders.onnx import OnnxEncoder, verify
+from mmsearch.encoders.onnx import CANONICAL_COSINE, OnnxEncoder, verify
 from mmsearch.encoding import Progress, encode
 from mmsearch.errors import ConfigError, ModelError
 from mmsearch.evaluate import Figure, Result, compare, evaluate, retrieve
 from mmsearch.manifests import Media, read_manifest
 from mmsearch.measures import retrieval_measures
 from mmsearch.tables import Problems
+from mmsearch.training.activations import Activations, record
 from mmsearch.training.card import draw_curves, write_card
+from mmsearch.training.cut import cut
 from mmsearch.training.dataset import Dataset, Item
 from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
-from mmsearch.training.folder import fields_of, scores_of, write_model
+from mmsearch.training.folder import fields_of, scores_of, whole, write_model
 from mmsearch.training.fusion import figures, fit_fusion
-from mmsearch.training.residual import Heads
+from mmsearch.training.residual import Features
+from mmsearch.training.unfrozen import UnfrozenTower
 from mmsearch.types import Modality
 
 Floats = NDArray[np.float32]
@@ -38,6 +41,7 @@ Vectors = Mapping[Modality, Floats]
 
 GENERAL = Path(__file__).parent / "general" / "captions.csv"
 WORK = ".training"
+COMPARED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +59,9 @@ Changes = Mapping[str, Mapping[str, Change]]
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training came to. `untrained` towers kept their vectors; `media` counts (train, validation) by modality;
-    `fusion` has, for items fused from everything and from each modality alone, how well their other texts find them.
+    """What a training came to. `untrained` towers kept their vectors; `layers` counts those that were unfrozen, `media`
+    (train, validation) by modality; `fusion` has, for items fused from everything and from each modality alone, how
+    well their other texts find them.
     """
 
     out: Path
@@ -66,6 +71,7 @@ class Trained:
     options: Options
     trained: Sequence[Modality]
     untrained: Sequence[Modality]
+    layers: Mapping[Modality, int]
     table: Path
     rows: int
     left_out: int
@@ -96,7 +102,7 @@ def train_model(
     epochs: Callable[[Epoch], None] = lambda epoch: None,
     stop_after: int | None = None,
 ) -> Trained:
-    """Train heads for the model folder `base` on the pairs of `table` and write the model folder `out`.
+    """Train heads or last layers for the model folder `base` on the pairs of `table`; write the model folder `out`.
 
     Everything is encoded first, so that a file that cannot be read is told before training starts. An interrupted run
     leaves its checkpoint in `out`, and `resume` goes on from it.
@@ -128,13 +134,18 @@ def train_model(
         for modality in modalities
     }
     told = _fingerprint(base, media)
-    vectors = _encoded(encoder, media, table, out / WORK / f"vectors-{told[:16]}.npz", encoding)
+    towers = _unfrozen(base, options, modalities)
+    vectors, features = _features(
+        encoder, towers, media, table, out / WORK / f"features-{told[:16]}", threads, encoding
+    )
     train, validation = _side(dataset.train, media), _side(dataset.validation, media)
     fitted = fit(
-        {modality: torch.from_numpy(found) for modality, found in vectors.items()},
+        features,
         train,
         validation,
         options,
+        dim=encoder.space.dim,
+        towers=towers,
         checkpoint=out / WORK / "checkpoint.pt",
         fingerprint=told,
         resume=resume,
@@ -144,13 +155,16 @@ def train_model(
     if fitted.best == 0:
         raise ModelError(
             f"{out}: no epoch found more validation items than the base model does, so no model was written. Give more "
-            "pairs, another --head or --loss, or a lower --rate"
+            "pairs, another --head, --unfreeze or --loss, or a lower --rate"
         )
-    moved = _moved(fitted.heads, vectors)
+    moved = {
+        modality: fitted.heads.encode(modality, found).float().numpy() for modality, found in features.items()
+    }
     fusion = fit_fusion(moved, train, validation, options) if options.fusion else None
     scores = scores_of(encoder, moved, dataset, media)
     space = write_model(encoder, out, fitted, options, table, scores, fusion)
-    if problems := verify(out, threads=threads):
+    written = OnnxEncoder(out, threads=threads)
+    if problems := verify(out, threads=threads) or _unlike(written, moved, media):
         raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
     changes = {
         new.name: _change(old, new)
@@ -162,8 +176,9 @@ def train_model(
         space=space,
         licence=fields_of(out)["licence"],
         options=options,
-        trained=[Modality(name) for name in fitted.heads.heads],
-        untrained=sorted(encoder.modalities - {Modality(name) for name in fitted.heads.heads}),
+        trained=fitted.heads.trained,
+        untrained=sorted(encoder.modalities - set(fitted.heads.trained)),
+        layers={modality: tower.cut.layers for modality, tower in towers.items()},
         table=table,
         rows=dataset.rows,
         left_out=dataset.left_out,
@@ -172,7 +187,7 @@ def train_model(
         best=fitted.best,
         history=fitted.history,
         validation=changes,
-        general=_forgotten(encoder, OnnxEncoder(out, threads=threads)),
+        general=_forgotten(encoder, written),
         fusion=figures(fusion, moved, validation) if fusion else {},
     )
     draw_curves(fitted.history, fitted.best, out / "curves.png")
@@ -194,29 +209,84 @@ def _fingerprint(base: Path, media: Mapping[Modality, Sequence[Media]]) -> str:
     return digest.hexdigest()
 
 
-def _encoded(
+def _unfrozen(base: Path, options: Options, modalities: Sequence[Modality]) -> dict[Modality, UnfrozenTower]:
+    """The last layers of each tower that learns, if they are to."""
+    if not options.unfreeze:
+        return {}
+    fields, files = whole(base)
+    towers = fields["towers"]
+    return {
+        modality: UnfrozenTower(
+            cut(files[towers[modality]["file"]], towers[modality]["output"], options.unfreeze)
+        )
+        for modality in ([options.only] if options.only else modalities)
+    }
+
+
+def _features(
     encoder: OnnxEncoder,
+    towers: Mapping[Modality, UnfrozenTower],
     media: Mapping[Modality, Sequence[Media]],
     table: Path,
     kept: Path,
+    threads: int | None,
     progress: Progress,
-) -> dict[Modality, Floats]:
-    """Vectors of all media, kept in a file for a run that goes on later."""
-    if kept.is_file():
-        with np.load(kept) as saved:
-            return {modality: saved[modality.value] for modality in media}
+) -> tuple[dict[Modality, Floats], dict[Modality, Features]]:
+    """Vectors of all media, and what is trained on: the same, or what comes in at the cut. Both are kept in files for a
+    run that goes on later.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
     problems = Problems(table)
-    flat = [one for found in media.values() for one in found]
-    rows, _ = encode(encoder, flat, problems, progress)
+    total = sum(map(len, media.values()))
+    vectors: dict[Modality, Floats] = {}
+    features: dict[Modality, Features] = {}
+    done = 0
+    for modality, found in media.items():
+
+        def show(count: int, _: int, before: int = done) -> None:
+            progress(before + count, total)
+
+        path = kept / f"{modality}.npy"
+        if modality in towers:
+            vectors[modality] = record(
+                encoder,
+                towers[modality].cut,
+                modality,
+                found,
+                problems,
+                path.with_suffix(f".{towers[modality].cut.depth}"),
+                threads=threads,
+                progress=show,
+            )
+        elif path.is_file():
+            vectors[modality] = np.load(path)
+        else:
+            vectors[modality], _ = encode(encoder, found, problems, show)
+            if not problems:
+                partial = path.with_suffix(".part.npy")
+                np.save(partial, vectors[modality])
+                os.replace(partial, path)
+        done += len(found)
     problems.raise_any()
-    ends = np.cumsum([len(found) for found in media.values()])
-    vectors = dict(zip(media, np.split(rows, ends[:-1]), strict=True))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {modality.value: found for modality, found in vectors.items()}
-    partial = kept.with_suffix(".part.npz")
-    np.savez(partial, **arrays)
-    os.replace(partial, kept)
-    return vectors
+    for modality in media:
+        if modality in towers:
+            features[modality] = Activations(kept / f"{modality}.{towers[modality].cut.depth}")
+        else:
+            features[modality] = torch.from_numpy(vectors[modality])
+    return vectors, features
+
+
+def _unlike(
+    encoder: OnnxEncoder, vectors: Mapping[Modality, Floats], media: Mapping[Modality, Sequence[Media]]
+) -> list[str]:
+    """Towers whose vectors differ from what was trained, measured on a few media of each."""
+    found = []
+    for modality, some in media.items():
+        given, _ = encode(encoder, some[:COMPARED], Problems(encoder.folder))
+        cosine = float((given * vectors[modality][:COMPARED]).sum(1).mean())
+        if cosine < CANONICAL_COSINE:
+            found.append(f"{modality} tower: the mean cosine is {cosine:.4f}, below {CANONICAL_COSINE}")
+    return found
 
 
 def _side(items: Sequence[Item], media: Mapping[Modality, Sequence[Media]]) -> Side:
@@ -228,13 +298,6 @@ def _side(items: Sequence[Item], media: Mapping[Modality, Sequence[Media]]) -> S
         ],
         [item.weight for item in items],
     )
-
-
-def _moved(heads: Heads, vectors: Vectors) -> dict[Modality, Floats]:
-    with torch.no_grad():
-        return {
-            modality: heads(modality, torch.from_numpy(found)).numpy() for modality, found in vectors.items()
-        }
 
 
 def _results(vectors: Vectors, side: Side) -> Iterator[Result]:

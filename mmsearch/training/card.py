@@ -35,7 +35,7 @@ def draw_curves(history: Sequence[Epoch], best: int, path: Path) -> None:
 def write_card(trained: "Trained", path: Path) -> None:
     """Write ``MODEL_CARD.md``."""
     options = trained.options
-    towers = " and ".join(trained.trained)
+    learned = described_layers(trained)
     ran = f"{len(trained.history)} of at most {options.epochs} epochs"
     keeps = (
         f"It keeps the space `{trained.space}` of its base: collections made with the base can be searched with it."
@@ -70,8 +70,8 @@ random. How well the other texts of the validation items find them (R@1 / R@5 / 
     path.write_text(
         f"""# {trained.out.resolve().name}
 
-`{trained.base}` with a trained {options.head} head on its {towers} tower, made by `mmsearch train`. What lies below
-the heads is unchanged. {keeps}
+`{trained.base}` with {learned}, made by `mmsearch train`. What lies before
+them is unchanged. {keeps}
 
 Terms: {trained.licence}.
 
@@ -109,6 +109,21 @@ may be chance.
 """,
         "utf-8",
     )
+
+
+def described_layers(trained: "Trained") -> str:
+    """What was trained, in words."""
+    parts = []
+    if trained.layers:
+        counts = " and ".join(
+            f"{count} of its {modality} tower" for modality, count in trained.layers.items()
+        )
+        parts.append(
+            f"its last layers trained ({counts}: those at most {trained.options.unfreeze} before the vectors)"
+        )
+    if trained.options.head:
+        parts.append(f"a trained {trained.options.head} head on its {' and '.join(trained.trained)} tower")
+    return " and ".join(parts)
 
 
 def _shares(found: "Mapping[str, Figure]") -> str:

@@ -6,6 +6,7 @@ unsigned weights, whose kernels have no such step. And a graph that onnxruntime 
 more than the query itself: graphs are saved already optimised, at the level that is not bound to a processor.
 """
 
+import itertools
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,38 +122,42 @@ def append_residual(source: Path, target: Path, output: str, layers: Sequence[tu
     """Put a residual head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave.
 
     layers: weight (inputs, outputs) and bias (outputs,) of one or two linear maps, with GELU between two. Written with
-    operators that mean the same in every opset from 13 on, so that the graph keeps its own.
+    operators that mean the same in every opset from 13 on, so that the graph keeps its own. A graph may get several,
+    one behind the other.
     """
     model = onnx.load(source)
     graph = model.graph
-    base = f"{output}/base"
+    known = {name for given in graph.node for name in given.output}
+    number = next(n for n in itertools.count(1) if f"{output}/head{n}/base" not in known)
+    own = f"{output}/head{number}"
+    base = f"{own}/base"
     for given in graph.node:
         for names in (given.input, given.output):
-            for place, name in enumerate(names):
+            for n, name in enumerate(names):
                 if name == output:
-                    names[place] = base
+                    names[n] = base
 
     def node(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        graph.node.append(helper.make_node(kind, inputs, [name], name=f"{name}/{kind}", **attributes))
+        graph.node.append(
+            helper.make_node(kind, inputs, [name], name=f"{own}/node{len(graph.node)}", **attributes)
+        )
         return name
 
     def constant(values: object, name: str) -> str:
         graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
         return name
 
-    unit = x = node("LpNormalization", [base], "residual/unit", axis=1, p=2)
-    for number, (weight, bias) in enumerate(layers):
-        if number:  # GELU in its exact form
-            scaled = node("Mul", [x, constant(np.sqrt(0.5), "residual/root")], "residual/scaled")
-            erf = node("Erf", [scaled], "residual/erf")
-            above = node("Add", [erf, constant(1.0, "residual/one")], "residual/above")
-            halved = node("Mul", [x, constant(0.5, "residual/half")], "residual/halved")
-            x = node("Mul", [halved, above], "residual/gelu")
-        product = node(
-            "MatMul", [x, constant(weight, f"residual/weight{number}")], f"residual/product{number}"
-        )
-        x = node("Add", [product, constant(bias, f"residual/bias{number}")], f"residual/layer{number}")
-    moved = node("Add", [unit, x], "residual/moved")
+    unit = x = node("LpNormalization", [base], f"{own}/unit", axis=1, p=2)
+    for place, (weight, bias) in enumerate(layers):
+        if place:  # GELU in its exact form
+            scaled = node("Mul", [x, constant(np.sqrt(0.5), f"{own}/root")], f"{own}/scaled")
+            erf = node("Erf", [scaled], f"{own}/erf")
+            above = node("Add", [erf, constant(1.0, f"{own}/one")], f"{own}/above")
+            halved = node("Mul", [x, constant(0.5, f"{own}/half")], f"{own}/halved")
+            x = node("Mul", [halved, above], f"{own}/gelu")
+        product = node("MatMul", [x, constant(weight, f"{own}/weight{place}")], f"{own}/product{place}")
+        x = node("Add", [product, constant(bias, f"{own}/bias{place}")], f"{own}/layer{place}")
+    moved = node("Add", [unit, x], f"{own}/moved")
     node("LpNormalization", [moved], output, axis=1, p=2)
     onnx.save(model, target)
 

@@ -1,4 +1,4 @@
-"""Fitting residual heads to pairs: epochs with checkpoints, stopped early by the recall on validation items."""
+"""Fitting heads and last layers to pairs: epochs with checkpoints, stopped early by the recall on validation items."""
 
 import copy
 import dataclasses
@@ -14,7 +14,8 @@ from torch import Tensor
 from mmsearch.errors import ConfigError
 from mmsearch.training.loop import TEXT_SCALE, owned_rows, rate_at
 from mmsearch.training.losses import multi_positive_infonce, shared_picture_infonce, sigmoid_loss
-from mmsearch.training.residual import Heads, Kind
+from mmsearch.training.residual import Features, Heads, Kind
+from mmsearch.training.unfrozen import UnfrozenTower
 from mmsearch.types import Modality
 
 Loss = Literal["infonce", "sigmoid"]
@@ -24,14 +25,16 @@ KS = (1, 5, 10)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to train. `only` names the one modality that gets a head; None: all that the pairs have.
+    """How to train. `only` names the one modality that learns; None: all that the pairs have.
 
-    `batch` is in items, `patience` in epochs without a better validation recall. `fusion` asks for a head that makes
-    one vector of all media of an item.
+    `unfreeze` is how many of the last layers of its tower learn, `head` what is put behind them; there must be one of
+    both. `batch` is in items, `patience` in epochs without a better validation recall. `fusion` asks for a head that
+    makes one vector of all media of an item.
     """
 
     only: Modality | None = None
-    head: Kind = "linear"
+    unfreeze: int = 0
+    head: Kind | None = "linear"
     loss: Loss = "infonce"
     epochs: int = 30
     batch: int = 256
@@ -74,18 +77,22 @@ class Fit:
 
 
 def fit(
-    vectors: Mapping[Modality, Tensor],
+    features: Mapping[Modality, Features],
     train: Side,
     validation: Side,
     options: Options,
     *,
+    dim: int,
+    towers: Mapping[Modality, UnfrozenTower] | None = None,
     checkpoint: Path | None = None,
     fingerprint: str = "",
     resume: bool = False,
     stop_after: int | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fit:
-    """Train heads on frozen vectors (n, d) of each modality with AdamW, a warm-up and a cosine.
+    """Train heads and last layers (`towers`) on the features of each modality with AdamW, a warm-up and a cosine.
+
+    `dim` is that of the vectors. What is a tensor among the features are frozen vectors (n, d).
 
     `checkpoint` is rewritten after each epoch. With `resume` the training goes on from it and ends with the very
     weights of one that was never interrupted: each epoch has a seed of its own. `fingerprint` names data and base.
@@ -94,15 +101,15 @@ def fit(
     Raises ConfigError if the checkpoint is missing or of other data or options.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    vectors = {modality: given.to(device) for modality, given in vectors.items()}
-    dim = next(iter(vectors.values())).shape[1]
+    features = {modality: given.to(device) for modality, given in features.items()}
     torch.manual_seed(options.seed)
-    trained = [options.only] if options.only else list(vectors)
+    trained = [options.only] if options.only else list(features)
     start = (20.0, 0.0) if options.loss == "infonce" else (10.0, -10.0)  # of SigLIP
-    heads = Heads(trained, dim, options.head, *start).to(device)
-    optimiser = torch.optim.AdamW(heads.parameters(), lr=options.rate, weight_decay=options.decay)
+    heads = Heads(trained, dim, options.head, *start, towers).to(device)
+    optimiser = torch.optim.AdamW(heads.groups(options.rate), weight_decay=options.decay)
+    mixed = device == "cuda" or (bool(towers) and bfloat16_is_fast())
     steps = len(_batches(train.weights, options.batch))
-    state = _State(recall(heads, vectors, validation), copy.deepcopy(heads.state_dict()))
+    state = _State(recall(heads, features, validation), copy.deepcopy(heads.state_dict()))
     told = f"{fingerprint} {options}"
     if resume:
         state.load(checkpoint, told, heads, optimiser)
@@ -115,14 +122,14 @@ def fit(
         for step, rows in enumerate(_batches(train.weights, options.batch)):
             done = (number - 1) * steps + step
             for group in optimiser.param_groups:
-                group["lr"] = options.rate * rate_at(done, options.epochs * steps)
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = _loss(heads, vectors, train, rows, options)
+                group["lr"] = group["most"] * rate_at(done, options.epochs * steps)
+            with torch.autocast(device, torch.bfloat16, enabled=mixed):
+                loss = _loss(heads, features, train, rows, options)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
-        found = recall(heads, vectors, validation)
+        found = recall(heads, features, validation)
         epoch = Epoch(number, sum(losses) / len(losses), found, found > state.recall)
         state.history.append(epoch)
         if epoch.best:
@@ -135,35 +142,44 @@ def fit(
     return Fit(heads.to("cpu"), state.best, state.history)
 
 
-def recall(heads: Heads, vectors: Mapping[Modality, Tensor], side: Side) -> float:
+def bfloat16_is_fast() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
+    return bool(known.get("amx_bf16"))
+
+
+def recall(heads: Heads, features: Mapping[Modality, Features], side: Side) -> float:
     """Per cent: the mean over all directions of R@1, R@5 and R@10 among the items of a side.
 
     An answer with the score of a wrong one counts as ranked behind it. R@k is left out where no list is longer than k.
     """
-    heads.eval()
+    known = {modality: owned_rows(owned) for modality, owned in side.owned.items()}
+    vectors = {
+        modality: heads.encode(modality, features[modality], ids) for modality, (ids, _) in known.items()
+    }
     shares: list[float] = []
     for one, other in itertools.permutations(side.owned, 2):
-        (first, owns_first), (second, owns_second) = (owned_rows(side.owned[m]) for m in (one, other))
-        with torch.no_grad():
-            queries, gallery = heads(one, vectors[one][first]), heads(other, vectors[other][second])
+        queries, gallery = vectors[one], vectors[other]
+        owns_first, owns_second = known[one][1], known[other][1]
         belongs = (owns_first.float() @ owns_second.float().T > 0).to(queries.device)
         asking = belongs.any(1)
         scores = (queries @ gallery.T)[asking]
         right = belongs[asking]
         best = scores.masked_fill(~right, -2).amax(1, keepdim=True)
         ranks = ((scores >= best) & ~right).sum(1)
-        shares += [float((ranks < k).float().mean()) for k in KS if k < len(second)]
+        shares += [float((ranks < k).float().mean()) for k in KS if k < len(gallery)]
     return 100 * sum(shares) / len(shares) if shares else 0.0
 
 
 def _loss(
-    heads: Heads, vectors: Mapping[Modality, Tensor], side: Side, rows: Tensor, options: Options
+    heads: Heads, features: Mapping[Modality, Features], side: Side, rows: Tensor, options: Options
 ) -> Tensor:
     """The mean over pairs of modalities, plus the loss among the texts of one item."""
     drawn = {}
     for modality, owned in side.owned.items():
         ids, owners = owned_rows(owned[rows])
-        drawn[modality] = (heads(modality, vectors[modality][ids]), owners.to(vectors[modality].device))
+        vectors = heads(modality, features[modality][ids])
+        drawn[modality] = (vectors, owners.to(vectors.device))
     scale = heads.log_scale.exp().clamp(max=100.0)
     losses = []
     for one, other in itertools.combinations(drawn, 2):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.encoders import BUILT_IN_MODELS
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.manifests import Media
 from mmsearch.training.centring import means_of, spreads_of
@@ -87,24 +88,30 @@ def write_model(
     fusion: Fusion | None = None,
 ) -> str:
     """Write graphs, tokenizer, canonical vectors and ``model.json``; returns the space id."""
-    base = encoder.folder
-    fields = fields_of(base)
-    trained = list(fitted.heads.heads)
-    for name in fields["files"]:
-        shutil.copyfile(base / name, out / name)
+    fields, sources = whole(encoder.folder)
+    learned = " and ".join(
+        [*(["last layers"] if options.unfreeze else []), *(["heads"] if options.head else [])]
+    )
+    trained = [modality.value for modality in fitted.heads.trained]
+    for name, path in sources.items():
+        shutil.copyfile(path, out / name)
+    np.savez_compressed(out / fields["canonical"], **_canonical(encoder.folder))
     digest = hashlib.sha256()
     for name in trained:
         tower = fields["towers"][name]
-        layers = fitted.heads.heads[name].layers()
-        digest.update(b"".join(array.tobytes() for layer in layers for array in layer))
-        append_residual(base / tower["file"], out / tower["file"], tower["output"], layers)
+        path = out / tower["file"]
+        if name in fitted.heads.towers:
+            fitted.heads.towers[name].write(path)
+        if name in fitted.heads.heads:
+            append_residual(path, path, tower["output"], fitted.heads.heads[name].layers())
+        digest.update(path.read_bytes())
     name = out.resolve().name
     space = fields["space"] if options.only else {**fields["space"], "id": f"{name}-{digest.hexdigest()[:8]}"}
     fields |= {
         "name": name,
         "version": "1.0",
-        "description": f"{fields['name']} with heads trained on {table.name}",
-        "licence": f"{fields.get('licence', 'unknown')}; heads trained on the pairs of their owner",
+        "description": f"{fields['name']} with {learned} trained on {table.name}",
+        "licence": f"{fields.get('licence', 'unknown')}; {learned} trained on the pairs of their owner",
         "space": space,
         "trained": {
             "base": fields["name"],
@@ -165,6 +172,34 @@ def _seal(out: Path, fields: dict[str, Any]) -> None:
     (out / "model.json").write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 
 
+def whole(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The fields of ``model.json`` and where each of its files is; of a model that stands on a built-in one, as if the
+    towers of that were its own.
+    """
+    fields = fields_of(folder)
+    sources = {name: folder / name for name in fields["files"]}
+    if (base := fields.pop("base", None)) is None:
+        return fields, sources
+    below, files = whole(BUILT_IN_MODELS / base["model"])
+    lent = {name: tower for name, tower in below["towers"].items() if name not in fields["towers"]}
+    fields["towers"] = lent | fields["towers"]
+    fields["scores"] = below.get("scores", {}) | fields.get("scores", {})
+    wanted = [*(tower["file"] for tower in lent.values()), below.get("scores", {}).get("means")]
+    for name in filter(None, wanted):
+        sources.setdefault(name, files[name])
+        fields["files"].setdefault(name, {})
+    return fields, sources
+
+
+def _canonical(folder: Path) -> dict[str, Any]:
+    """The canonical inputs and vectors, with those of the built-in model that a model stands on."""
+    fields = fields_of(folder)
+    below = _canonical(BUILT_IN_MODELS / fields["base"]["model"]) if "base" in fields else {}
+    with np.load(folder / fields["canonical"]) as found:
+        return below | dict(found)
+
+
 def fields_of(folder: Path) -> dict[str, Any]:
+    """``model.json`` as it is; that it is right was checked when the model was loaded."""
     found: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
     return found

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from mmsearch.training.classes import conse
 from mmsearch.training.trunks import CLASS_FEATURES, IMAGE_FEATURES, TEXT_FEATURES
 
-LEARNED = 0.7  # share of the learned half in a cosine of two full vectors; ConSE or raw MiniLM has the rest
+LEARNED = 2 / 3  # share of the learned half in a cosine of two full vectors; ConSE or raw MiniLM has the rest
 DIM = 2 * TEXT_FEATURES
 
 
@@ -65,7 +65,7 @@ class TextHead(nn.Module):
 
 
 def join(learned: Tensor, plain: Tensor) -> Tensor:
-    """The final vectors (n, 768): both halves unit, weighted so that a cosine is .7 learned + .3 plain."""
+    """The final vectors (n, 768) of two unit halves: two thirds of a cosine are learned, one third is plain."""
     return torch.cat([sqrt(LEARNED) * learned, sqrt(1 - LEARNED) * plain], dim=1)
 
 
@@ -85,9 +85,13 @@ class Head(nn.Module):
         self.register_buffer("class_bias", classifier[1])
         self.register_buffer("classes", classes)
 
+    def class_scores(self, features: Tensor) -> Tensor:
+        """Logits (n, 1000) of the ImageNet classes from pooled features (n, 2048)."""
+        return features[:, :CLASS_FEATURES] @ self.class_weight.T + self.class_bias
+
     def conse(self, features: Tensor) -> Tensor:
         """ConSE vectors (n, 384) of pooled features (n, 2048)."""
-        return conse(features[:, :CLASS_FEATURES] @ self.class_weight.T + self.class_bias, self.classes)
+        return conse(self.class_scores(features), self.classes)
 
     def image_vectors(self, features: Tensor) -> Tensor:
         """Full vectors (n, 768), unit rows, of pooled features (n, 2048)."""

@@ -1,7 +1,7 @@
 """The training loop: pairs of cached features in, trained heads out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,15 @@ class Examples:
 
     views: (v, n, d), the same n pictures in v renderings; texts: (m, t), unit rows, each text once;
     owned: (n, k) int64 rows of `texts`, filled up with -1. domains: (n,) int64; a batch holds one domain only, so that
-    a photo must stand out among photos and a product among products.
+    a photo must stand out among photos and a product among products. shares: for each domain that part of its
+    pictures that an epoch sees, others in the next.
     """
 
     views: Tensor
     texts: Tensor
     owned: Tensor
     domains: Tensor
+    shares: Sequence[float] = (1.0,)
 
 
 def train(
@@ -49,12 +51,12 @@ def train(
     with torch.no_grad():
         priors = torch.stack([head.conse(view) for view in examples.views])
     optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
-    steps = epochs * len(batches(examples.domains, batch))
+    steps = epochs * len(batches(examples.domains, batch, examples.shares))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
     head.train()
     for epoch in range(epochs):
         losses = []
-        for rows in batches(examples.domains, batch):
+        for rows in batches(examples.domains, batch, examples.shares):
             view = torch.randint(views, (len(rows),))
             texts, belongs = owned_texts(examples, rows)
             words = head.text(texts)
@@ -75,14 +77,17 @@ def train(
     return head
 
 
-def batches(domains: Tensor, batch: int) -> list[Tensor]:
-    """Rows in random order, in batches of one domain each; what is left over waits for the next epoch."""
+def batches(domains: Tensor, batch: int, shares: Sequence[float] = (1.0,)) -> list[Tensor]:
+    """Rows in random order, in batches of one domain each; what is left over, and what is beyond the `shares` of the
+    domains 0, 1, ..., waits for the next epoch.
+    """
     parts = []
-    for domain in domains.unique():
+    for domain, share in enumerate(shares):
         rows = (domains == domain).nonzero()[:, 0]
         size = min(batch, len(rows))
         rows = rows[torch.randperm(len(rows))]
-        parts += [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+        starts = range(0, len(rows) - size + 1, size) if size else ()
+        parts += [rows[start : start + size] for start in starts[: round(share * len(starts))]]
     return [parts[i] for i in torch.randperm(len(parts))]
 
 

@@ -20,6 +20,7 @@ import torch
 
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.training.classes import class_texts, class_vectors, read_nouns
+from mmsearch.training.cutouts import cutouts
 from mmsearch.training.evaluate_mini import evaluate
 from mmsearch.training.export import (
     chain,
@@ -36,11 +37,15 @@ from mmsearch.training.package import write_folder
 from mmsearch.training.pairs import Pair, read_fashion, read_flickr, read_sample
 from mmsearch.training.towers import ImageReadout, TextTower
 from mmsearch.training.trunks import IMAGE_FEATURES, ImageTrunk, TextTrunk, load_tokenizer, tokenize
+from mmsearch.training.tuning import Words, render, tune
 
 SIZE = 224
 CALIBRATION = 96  # pictures that set the ranges of the int8 graph
 CROPS = 2  # random renderings of each training photo, besides the plain one
 EPOCHS = 30
+SHARES = (1.0, 0.5, 0.3)  # of the photos, the products and the cutouts in each epoch
+HELD = 800  # of the training photos, the last: the trunks are never tuned on them, and what was chosen was chosen there
+TUNING_EPOCHS = 6
 SEEDS = (0, 1)
 WORDNET = Path("/usr/share/wordnet")
 
@@ -101,27 +106,31 @@ class Build:
         key = ("texts", self.text_graph.read_bytes(), texts)
         return cached(self.cache, key, lambda: text_features(self.text_graph, self.tokenizer, texts))
 
-    def examples(self, photos: Sequence[Pair], products: Sequence[Pair]) -> Examples:
-        """Photos in several crops, products as they are (white borders carry nothing to crop)."""
-        plain = np.concatenate([self.pictures(photos), self.pictures(products)])
+    def examples(self, *domains: Sequence[Pair]) -> Examples:
+        """Photos in several crops, products and cutouts as they are (white borders carry nothing to crop)."""
+        photos = domains[0]
+        plain = np.concatenate([self.pictures(pairs) for pairs in domains])
         views = [plain]
         for seed in range(1, CROPS + 1):
             views.append(np.concatenate([self.pictures(photos, seed), plain[len(photos) :]]))
-        pairs = [*photos, *products]
+        pairs = [pair for pairs in domains for pair in pairs]
         texts = sorted({text for pair in pairs for text in pair.texts})
         row = {text: i for i, text in enumerate(texts)}
         owned = torch.full((len(pairs), max(len(pair.texts) for pair in pairs)), -1)
         for i, pair in enumerate(pairs):
             rows = sorted({row[text] for text in pair.texts})
             owned[i, : len(rows)] = torch.tensor(rows)
-        domains = torch.tensor([0] * len(photos) + [1] * len(products))
         return Examples(
-            torch.from_numpy(np.stack(views)), torch.from_numpy(self.texts(texts)), owned, domains
+            torch.from_numpy(np.stack(views)),
+            torch.from_numpy(self.texts(texts)),
+            owned,
+            torch.arange(len(domains)).repeat_interleave(torch.tensor([len(pairs) for pairs in domains])),
+            SHARES,
         )
 
-    def trained_head(self, photos: Sequence[Pair], products: Sequence[Pair]) -> Head:
+    def trained_head(self, photos: Sequence[Pair], products: Sequence[Pair], colours: Sequence[Pair]) -> Head:
         """The mean of a few training runs that start alike and see the pairs in another order."""
-        examples = self.examples(photos, products)
+        examples = self.examples(photos, products, colours)
         log.info("features of %d pictures and %d texts", len(examples.owned), len(examples.texts))
         start = self.new_head(examples.views.flatten(0, 1), 0)
         # One process a seed, one thread each: small matrices gain little from more threads, and a seed is only a seed
@@ -129,6 +138,29 @@ class Build:
         with ProcessPoolExecutor(len(SEEDS), get_context("spawn")) as pool:
             runs = [pool.submit(_train, start, examples, seed) for seed in SEEDS]
             return average([run.result() for run in runs])
+
+    def tune(self, photos: Sequence[Pair], products: Sequence[Pair], colours: Sequence[Pair]) -> None:
+        """Tune both trunks on photos with captions, from a head that is trained on their features."""
+        kept = (self.cache or self.work) / "tuned.pt"
+        if not kept.exists():
+            head = self.trained_head(photos, products, colours)
+            renderings = render(
+                [pair.picture for pair in photos], SIZE, (self.cache or self.work) / "renderings"
+            )
+            texts = sorted({text for pair in photos for text in pair.texts})
+            row = {text: i for i, text in enumerate(texts)}
+            tuned = tune(
+                self.image_trunk,
+                self.text_trunk,
+                head,
+                renderings,
+                Words(self.tokenizer, texts),
+                torch.tensor([[row[text] for text in pair.texts] for pair in photos]),
+                Words(self.tokenizer, [text for texts in self.classes for text in texts], longest=32),
+                epochs=TUNING_EPOCHS,
+            )
+            torch.save(tuned, kept)
+        self.image_trunk, self.text_trunk = torch.load(kept, weights_only=False)
 
     def fidelity(self, head: Head, folder: Path, photos: Sequence[Pair]) -> dict[str, Any]:
         """Mean and least cosine of the shipped int8 towers to the float towers with the same heads."""
@@ -185,19 +217,25 @@ def build(data: Path, out: Path, wordnet: Path, sample: Path | None, cache: Path
     """
     out.mkdir(parents=True, exist_ok=True)
     dev, (products, held) = read_flickr(data, "dev"), read_fashion(data)
+    captions = [caption for pair in dev for caption in pair.texts]
     with tempfile.TemporaryDirectory() as folder:
         run = Build(Path(folder), wordnet, cache)
         if sample is None:
             photos = read_flickr(data, "train")
-            run.quantise(spread([*photos, *products], CALIBRATION))
-            head = run.trained_head(photos, products)
+            colours = cutouts([pair.picture for pair in photos], run.work / "cutouts")
+            calibration = spread([*photos, *products], CALIBRATION)
+            run.quantise(calibration)
+            raw = run.texts(captions)
+            run.tune(photos[:-HELD], products, colours[:-HELD])
+            run.quantise(calibration)
+            head = run.trained_head(photos, products, colours)
         else:
             run.quantise(spread(read_sample(sample), CALIBRATION))
+            raw = run.texts(captions)
             head = run.untrained_head()
         run.export_image(head, out / "image.onnx")
         run.export_text(head, out / "text.onnx")
         run.tokenizer.save(str(out / "tokenizer.json"), pretty=False)
-        raw = run.texts([caption for pair in dev for caption in pair.texts])
         fidelity = run.fidelity(head, out, dev[:100])
     name = "mini" if sample is None else "mini-free"
     write_folder(out, name, SIZE, {})

@@ -45,6 +45,9 @@ TERMS = {
     "mini-free": "Apache-2.0 and WordNet licence: MODEL_CARD.md",
 }
 
+VERSIONS = {"mini": "2.0", "mini-free": "1.0"}
+"""A new major version is a new space."""
+
 
 def write_folder(folder: Path, name: str, size: int, nothing_below: dict[str, float]) -> None:
     """Write ``model.json`` and ``canonical.npz`` beside the finished graphs and the tokenizer."""
@@ -58,10 +61,10 @@ def write_manifest(folder: Path, name: str, size: int, nothing_below: dict[str, 
     manifest: dict[str, Any] = {
         "format": 1,
         "name": name,
-        "version": "1.0",
+        "version": VERSIONS[name],
         "description": "Photos, pictures and texts in one space; EfficientNet-lite1 and MiniLM with trained heads.",
         "licence": TERMS[name],
-        "space": {"id": f"{name}-1", "dim": 768, "metric": "cosine"},
+        "space": {"id": f"{name}-{VERSIONS[name].partition('.')[0]}", "dim": 768, "metric": "cosine"},
         "towers": {
             "image": {
                 "file": "image.onnx",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 CLASS_FEATURES = 1280  # the part of the image features that the classifier reads
 IMAGE_FEATURES = 2048
 TEXT_FEATURES = 384
+CUT = 11  # of the 21 blocks of the image trunk; those from here on can be tuned
 CONTEXT = 128  # tokens; what MiniLM was tuned with
 
 
@@ -46,19 +47,38 @@ class ImageTrunk(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
+        return self.back(*self.front(pixels))
+
+    def front(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The layers that are never tuned: what block `CUT` is fed with, (n, 80, size / 16, size / 16), and the means
+        of the stages so far, (n, 64).
+        """
         # (x - 127) / 128 is what the lite weights were trained with; ImageNet mean and std cost 4 to 12 points.
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-        net = self.net
-        x = net._swish(net._bn0(net._conv_stem(x)))
-        means = []
-        blocks = list(net._blocks)
-        for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        x, means = self._blocks(self.net._swish(self.net._bn0(self.net._conv_stem(x))), 0, CUT)
+        return x, torch.cat(means[1:], dim=1)
+
+    def back(self, x: Tensor, means: Tensor) -> Tensor:
+        """The other layers, from what `front` gave to the features (n, 2048)."""
+        x, later = self._blocks(x, CUT, len(self.net._blocks))
+        x = self.net._swish(self.net._bn1(self.net._conv_head(x)))
+        return torch.cat([x.mean((2, 3)), means, *later], dim=1)
+
+    def tuned(self) -> list[nn.Parameter]:
+        """The weights of the `back` but for its depthwise filters: they are few, and their gradients cost as much as
+        all others together.
+        """
+        parts = (*self.net._blocks[CUT:], self.net._conv_head, self.net._bn1)
+        return [p for part in parts for p in part.parameters() if p.shape[1:2] != (1,)]
+
+    def _blocks(self, x: Tensor, first: int, end: int) -> tuple[Tensor, list[Tensor]]:
+        blocks, means = [*self.net._blocks, None], []
+        for block, following in zip(blocks[first:end], blocks[first + 1 : end + 1], strict=True):
             x = block(x)
             shape = following and following._block_args
             if shape is None or shape.input_filters != shape.output_filters:  # the next stage begins
                 means.append(x.mean((2, 3)))
-        x = net._swish(net._bn1(net._conv_head(x)))
-        return torch.cat([x.mean((2, 3)), *means[1:]], dim=1)
+        return x, means
 
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Weight (1000, 1280) and bias (1000,) of the ImageNet read-out."""

@@ -26,7 +26,7 @@ def manifest() -> dict[str, Any]:
     return {
         "format": 1,
         "name": "tongue",
-        "space": {"id": "mini-1", "dim": 768, "metric": "cosine"},
+        "space": {"id": "mini-2", "dim": 768, "metric": "cosine"},
         "base": {"model": "mini", "files": {"text.onnx": {"sha256": "0"}}},
         "towers": {
             "text": {
@@ -92,7 +92,7 @@ def test_pictures_are_encoded_by_the_base_without_the_package(folder: Path, with
     import PIL.Image
 
     encoder = OnnxEncoder(folder, threads=1)
-    assert encoder.space == Space("mini-1", 768)
+    assert encoder.space == Space("mini-2", 768)
     assert {Modality.IMAGE, Modality.TEXT} <= encoder.modalities
     vectors = encoder.encode_images([PIL.Image.fromarray(pixels) for pixels in pictures])
     assert (vectors * expected).sum(1).min() > 0.99
@@ -166,8 +166,8 @@ def test_verify_tells_weights_and_a_base_that_are_not_those_of_the_manifest(
         (lambda f: f["base"].update(model="maxi"), "base.model", "no built-in model"),
         (lambda f: f["base"].update(model="../mini"), "base.model", "no built-in model"),
         (lambda f: f["base"].pop("model"), "base.model", "is missing"),
-        (lambda f: f["space"].update(id="other-1"), "base.model", "whose space is 'mini-1'"),
-        (lambda f: f["space"].update(dim=384), "base.model", "whose space is 'mini-1'"),
+        (lambda f: f["space"].update(id="other-1"), "base.model", "whose space is 'mini-2'"),
+        (lambda f: f["space"].update(dim=384), "base.model", "whose space is 'mini-2'"),
         (
             lambda f: f["towers"]["text"]["trunk"].update(package="torch"),
             "trunk.package",

@@ -1,6 +1,7 @@
 """Heads on frozen vectors: they learn, stop, resume, and their graphs give what they give."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn.functional import normalize
 
 from mmsearch.errors import ConfigError
+from mmsearch.training import finetune
 from mmsearch.training.export import append_residual, session
-from mmsearch.training.finetune import Epoch, Options, Side, fit, recall, side_of
+from mmsearch.training.finetune import Epoch, Fit, Options, Side, recall, side_of
 from mmsearch.training.losses import sigmoid_loss
 from mmsearch.training.residual import HIDDEN, Heads, Kind
 from mmsearch.types import Modality
@@ -32,6 +34,10 @@ def turned(items: int, dim: int = 16) -> tuple[dict[Modality, torch.Tensor], Sid
         side_of(rows[:cut], [1.0] * cut),
         side_of(rows[cut:], [1.0] * (items - cut)),
     )
+
+
+def fit(*given: Any, **named: Any) -> Fit:
+    return finetune.fit(*given, dim=16, **named)
 
 
 def options(**given: object) -> Options:
@@ -174,3 +180,20 @@ def test_a_graph_with_its_head_gives_what_torch_gives(tmp_path: Path, kind: Kind
         expected = heads(IMAGE, normalize(torch.from_numpy(x @ weight), dim=1)).numpy()
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     np.testing.assert_allclose(other, np.maximum(x @ weight, 0), atol=1e-5)
+
+
+def test_a_graph_may_get_a_second_head(tmp_path: Path) -> None:
+    weights = np.random.default_rng(2).standard_normal((2, 8, 8)).astype(np.float32)
+    nodes = [helper.make_node("Identity", ["x"], ["vectors"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in ("x", "vectors")]
+    graph = helper.make_graph(nodes, "base", ends[:1], ends[1:])
+    path = tmp_path / "base.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    x = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float32)
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for weight in weights:
+        append_residual(path, path, "vectors", [(weight, np.zeros(8, np.float32))])
+        expected = expected + expected @ weight
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    (vectors,) = session(path).run(["vectors"], {"x": x})
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)

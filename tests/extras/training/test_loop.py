@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from mmsearch.training.evaluate_mini import recall
 from mmsearch.training.heads import Head, ImageHead
-from mmsearch.training.loop import Examples, owned_texts, train
+from mmsearch.training.loop import Examples, batches, owned_texts, train
 from mmsearch.training.trunks import CLASS_FEATURES, IMAGE_FEATURES, TEXT_FEATURES
 
 
@@ -57,3 +57,13 @@ def test_texts_of_a_batch_come_once_and_know_all_their_pictures() -> None:
     texts, belongs = owned_texts(examples, torch.tensor([1, 0]))
     assert texts[:, 0].tolist() == [0.0, 1.0]
     assert belongs.tolist() == [[False, True], [True, True]]
+
+
+def test_an_epoch_sees_the_share_of_each_domain() -> None:
+    domains = torch.tensor([0] * 64 + [1] * 64 + [2] * 5)
+    torch.manual_seed(0)
+    parts = batches(domains, 16, (1.0, 0.5, 1.0))
+    assert all(len(set(domains[rows].tolist())) == 1 for rows in parts)
+    seen = torch.cat(parts)
+    assert len(seen) == len(set(seen.tolist()))
+    assert torch.bincount(domains[seen]).tolist() == [64, 32, 5]
