@@ -23,6 +23,7 @@ HEARD = {"de": 5_500, "zh": 5_500, "en": 5_500}
 FEWER = 600
 """Of the words, those that are learnt with the features of the trunk in a language; the rest by n-grams alone."""
 CAPTIONS = 1  # of the five of each photo
+SEEN = 3_000  # photos whose vectors their captions are drawn to
 PRODUCTS = 700
 LONG = 80  # characters of a text on a class, beyond which it is left out
 DESCRIBED = 2_500  # things with an adjective

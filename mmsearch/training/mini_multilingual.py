@@ -40,6 +40,7 @@ from mmsearch.training.features import Floats, Kept, cached
 from mmsearch.training.languages import ENGLISH, STAMP_LANGUAGES, Captioned, read_emoji, read_stamps
 from mmsearch.training.lessons import (
     CAPTIONS,
+    SEEN,
     SHARES,
     Sources,
     english_lessons,
@@ -96,6 +97,7 @@ class Build:
 
     def lessons(self, sources: Sources) -> Lessons:
         """All that are heard, but for translations that the trunk itself does not find near their English words."""
+        seen = sources.photos[:SEEN]
         heard = [lesson for lesson in english_lessons(sources) if lesson.heard]
         english = list({lesson.text: lesson for lesson in heard}.values())
         others = [lesson for lesson in foreign_lessons(sources) if lesson.heard]
@@ -123,10 +125,8 @@ class Build:
             ),
             weights=torch.from_numpy(weights),
             languages=torch.from_numpy(np.stack(differences)),
-            photo_texts=torch.tensor(
-                [[row[text] for text in photo.texts[:CAPTIONS]] for photo in sources.photos]
-            ),
-            pictures=torch.from_numpy(self.pictures(sources.photos)),
+            photo_texts=torch.tensor([[row[text] for text in photo.texts[:CAPTIONS]] for photo in seen]),
+            pictures=torch.from_numpy(self.pictures(seen)),
         )
 
     def table(self, sources: Sources) -> NgramTable:
