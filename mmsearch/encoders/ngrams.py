@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 __all__ = ["hashed", "ngram_rows", "padded"]
 
 PARTS = range(3, 6)  # characters
-SYLLABLES = range(1, 4)  # where words are not set apart by blanks
-# Thai, Lao, Burmese and Khmer, kana and Han
-_UNSPACED = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"  # of Hebrew, Arabic and Indic letters
-_WORD = re.compile(
-    f"(?P<unspaced>{_UNSPACED}+)|(?P<word>(?!{_UNSPACED})[^\\W_](?:(?!{_UNSPACED})(?:[^\\W_]|[{_MARKS}]))*)"
-)
+SYLLABLES = range(1, 4)  # of kana and Han, where words are not set apart by blanks
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_LATIN = "0-9a-z\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff\u0300-\u036f"
+_ARABIC = "\u0620-\u0669\u066e-\u06d3\u06fa-\u06fc"
+_DEVANAGARI = "\u0900-\u0963\u0966-\u096f\u0971-\u097f"
+_WORD = re.compile(f"(?P<unspaced>[{_UNSPACED}]+)|(?P<word>[{_LATIN}{_ARABIC}{_DEVANAGARI}]+)")
+"""Other scripts, of which too few words are learnt, have no n-grams: theirs would share the rows of words that are."""
 
 
 def ngram_rows(texts: Sequence[str], rows: int) -> NDArray[np.int64]:
     """(n, m) int64, m at least 1: for each text the rows, 1 to `rows`, of its n-grams, padded with 0.
 
-    A word counts as a whole, ``<word>``, and by its 3 to 5 characters, its ends marked; what is written without blanks
-    by its 1 to 3 characters. Upper case and width of letters make no difference.
+    A word in Latin, Arabic or Devanagari letters counts as a whole, ``<word>``, and by its 3 to 5 characters, its ends
+    marked; kana and Han, which are written without blanks, by 1 to 3 characters. Upper case and width of letters make
+    no difference.
     """
     return padded([hashed(text, rows) for text in texts])
 

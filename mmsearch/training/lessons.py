@@ -20,9 +20,9 @@ from mmsearch.training.translations import (
 
 WORDS = 20_000  # English words whose translations are learnt
 HEARD = {"de": 5_500, "zh": 5_500, "en": 5_500}
-FEWER = 600
+FEWER = 2_000
 """Of the words, those that are learnt with the features of the trunk in a language; the rest by n-grams alone."""
-CAPTIONS = 1  # of the five of each photo
+CAPTIONS = 2  # of the five of each photo
 SEEN = 3_000  # photos whose vectors their captions are drawn to
 PRODUCTS = 700
 LONG = 80  # characters of a text on a class, beyond which it is left out
