@@ -245,7 +245,7 @@ class Manifest:
                 sha256=trunk._value("sha256", str),
                 prefix=trunk._choice("prefix", Prefix),
                 characters=trunk._integer("characters"),
-                ngrams=ngrams and Ngrams(ngrams._value("input", str), ngrams._integer("rows")),
+                ngrams=Ngrams(ngrams._value("input", str), ngrams._integer("rows")) if ngrams else None,
             )
         inputs = tower._section("inputs")
         return TextTower(

@@ -9,7 +9,16 @@ import PIL.Image
 import pytest
 
 from mmsearch.errors import ConfigError
-from mmsearch.training.dictionaries import GENDERS, Book, measured, read_cedict, read_ding, read_freedict
+from mmsearch.training.dictionaries import (
+    GENDERS,
+    Book,
+    Dictionary,
+    measured,
+    read_cedict,
+    read_ding,
+    read_freedict,
+    through,
+)
 from mmsearch.training.languages import read_emoji, read_stamps
 from mmsearch.training.phrases import described, glossed
 from mmsearch.training.translations import caption, english_caption, noun_kinds, picturable_words
@@ -92,10 +101,20 @@ def test_ding_gives_words_with_their_genders_and_sentences(tmp_path: Path) -> No
         "dogs": ("Hunde",),
         "jump": ("springen",),
         "house": ("Haus", "Gebäude"),
+        "uneven": ("Ungleich",),  # the groups that follow are out of step
     }
     found = [caption("de", book, word, 0) for word in ("Ente", "Hund", "Enten", "Haus", "unbekannt")]
     assert found == ["Eine Ente.", "Ein Hund.", "Enten.", "Ein Haus.", "unbekannt."]
     assert book.phrases == [("She jumped very high yesterday.", "Sie sprang gestern sehr hoch.")]
+
+
+def test_words_are_also_found_by_way_of_a_third_language() -> None:
+    german = Book({"dog": ("Hund",)}, {"Hund": GENDERS["m"]}, [("a", "b")])
+    finnish = Book({"dog": ("koira", "Hurtta"), "toad": ("rupikonna",), "void": ("tyhjä",)})
+    backwards = Book({"koira": ("Hund",), "hurtta": ("Jagdhund", "Hund"), "rupikonna": ("Kröte",)})
+    found = through(german, finnish, backwards)
+    assert found.words == {"dog": ("Hund", "Jagdhund"), "toad": ("Kröte",)}
+    assert (found.frames, found.phrases) == (german.frames, german.phrases)
 
 
 def test_cc_cedict_knows_everyday_things_and_how_they_are_counted() -> None:
@@ -167,7 +186,7 @@ def test_without_wordnet_the_message_names_its_package(tmp_path: Path) -> None:
 
 def test_things_need_german_chinese_or_three_others_and_other_words_most() -> None:
     kinds = {"sea lion": "05", "bank": "17", "judge": "18", "law": "10", "walrus": "05", "xyzzy": "05"}
-    everywhere = {"judge": ("x",), "law": ("x",), "red": ("x",)}
+    everywhere: Dictionary = {"judge": ("x",), "law": ("x",), "red": ("x",)}
     books = {str(i): Book(everywhere | ({"bank": ("x",)} if i < 3 else {})) for i in range(5)}
     books["0"].words["sea lion"] = ("x",)
     books["de"] = Book({"walrus": ("Walross",), "xyzzy": ("x",)})
