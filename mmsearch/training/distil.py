@@ -162,14 +162,19 @@ def fit(
 
 
 def polish(
-    trunk: Trunk, teacher: Teacher, said: Callable[[Tensor], Tensor], stock: Sequence[Tensor], steps: int, seed: int
+    trunk: Trunk,
+    teacher: Teacher,
+    said: Callable[[Tensor], Tensor],
+    stock: Sequence[Tensor],
+    steps: int,
+    seed: int,
 ) -> None:
     """Train the later blocks of `trunk` and its classifier together; the mean of its last weights is kept.
 
-    Patches of the `stock` (BATCH, 1, 96, 64) are heard by the teacher: its hints, its scores, and by a linear map of the
-    features that are read out what these say, `said` (n, 521) -> unit (n, 768). The first blocks, which cost most and
-    err least, stay as they are. Steps are in proportion to the size of each tensor's weights, which differ by orders
-    of magnitude.
+    `stock`: patches (BATCH, 1, 96, 64), which the teacher hears again at each step. The trunk learns its hints, its
+    scores, and, through a linear map of the features that are read out, what these say: `said` (n, 521) -> unit
+    (n, dim). The first blocks, which cost most and err least, stay as they are. Steps are in proportion to the size of
+    each tensor's weights, which differ by orders of magnitude.
     """
     torch.set_num_threads(1)
     trunk.requires_grad_(False).to(memory_format=torch.channels_last)  # twice as fast

@@ -1,4 +1,4 @@
-"""What the sound tower reaches on the recordings of `mmsearch.training.judges`: zero-shot, to captions and to pictures."""
+"""What the sound tower reaches on the recordings of `mmsearch.training.judges`: classes, captions and pictures."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO

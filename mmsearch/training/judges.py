@@ -3,7 +3,7 @@
 - Scratch's library of effects (Debian `scratch`, MIT and CC BY-SA), on which the figures are reported.
 - Effects of Scorched 3D (`scorched3d-data`, GPL-2+) and recordings of GCompris (`gcompris-qt-data`, GPL-3+ and free
   others): animals, weather, vehicles, people. Shares and sizes are chosen on them.
-- The effects of Tux Paint's stamps (`tuxpaint-stamps-default`, GPL-2), each of which belongs to a picture and a caption.
+- The effects of Tux Paint's stamps (`tuxpaint-stamps-default`, GPL-2), each of which has a picture and a caption.
 
 Every effect of a kind that has a plain name is in; labels were given once, by the files' names.
 """
@@ -139,7 +139,8 @@ def scratch_clips(packages: Path) -> Labelled:
 def everyday_clips(packages: Path) -> Labelled:
     """The labelled recordings of the unpacked packages of Scorched 3D and GCompris, and the label of each."""
     found: dict[str, Path | BytesIO] = {
-        path.stem: path for path in sorted((packages / "scorched3d-data" / SCORCHED).rglob("*.wav"), reverse=True)
+        path.stem: path
+        for path in sorted((packages / "scorched3d-data" / SCORCHED).rglob("*.wav"), reverse=True)
     }
     clips = [(found[name], label) for label, names in SCORCHED_LABELS.items() for name in names]
     found = {}

@@ -22,7 +22,7 @@ from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.media import load_image
 from mmsearch.training.audio_tower import CLASSES, RATE, AudioTower, Readout, Trunk
 from mmsearch.training.centring import means_of, spreads_of
-from mmsearch.training.distil import SETTLED, distil, new_trunk, polish, stream, take
+from mmsearch.training.distil import distil, new_trunk, polish, stream, take
 from mmsearch.training.evaluate_audio import evaluate_sounds
 from mmsearch.training.evaluate_mini import encode_pictures
 from mmsearch.training.export import export_graph, session, store_half
@@ -34,8 +34,8 @@ from mmsearch.training.teacher import Teacher
 from mmsearch.types import Modality
 
 STOCK, FIT = 64, 700  # batches of patches that the blocks are fitted on, steps of each block
-POLISH_STOCK, POLISH = 416, 3000
-CLIPS, CLIP_SECONDS = 1100, 3  # single recordings: an average sound, and what the read-out learns from
+POLISH_STOCK, POLISH = 448, 3000
+CLIPS, CLIP_SECONDS = 1500, 3  # single recordings: an average sound, and what the read-out learns from
 RIDGE = 200.0
 SILENCE = "Silence"
 PRIOR = 0.4  # how much a class that is heard everywhere loses

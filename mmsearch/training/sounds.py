@@ -98,7 +98,7 @@ SOURCES = (
     Source("asterisk-core-sounds-en-wav", 2, "CC BY-SA 3.0"),
     Source("asterisk-core-sounds-fr-wav", 1, "CC BY-SA 3.0"),
 )
-"""Stamps of Tux Paint, Scratch's library, GCompris and Scorched 3D are not here: they are what the tower is judged by."""
+"""Tux Paint's stamps, Scratch's library, GCompris and Scorched 3D are not here: they judge the tower."""
 
 SPOKEN = Source("espeak-ng", 2.5, "GPL-3+ (the program; what it speaks is not)")
 PLAYED = Source("fluid-soundfont-gm", 6, "MIT")

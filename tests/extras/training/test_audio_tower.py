@@ -156,7 +156,9 @@ def test_polishing_brings_the_trunks_scores_to_its_teachers() -> None:
         return float((given - wanted).square().mean() / wanted.var())
 
     before = error()
-    polish(student, teacher, lambda scores: torch.nn.functional.normalize(scores @ words, dim=1), stock, 40, 0)
+    polish(
+        student, teacher, lambda scores: torch.nn.functional.normalize(scores @ words, dim=1), stock, 40, 0
+    )
     assert error() < 0.5 * before
 
 
