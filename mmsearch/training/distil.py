@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from math import cos, pi
+from typing import Any
 
 import numpy as np
 import torch
@@ -187,7 +188,7 @@ def polish(
         for part in (trunk.blocks[SETTLED:], trunk.classifier)
         for p in part.requires_grad_(True).parameters()
     ]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p], "rate": RATE * (float(p.detach().square().mean().sqrt()) + 1e-3)} for p in later
     ]
     groups.append({"params": list(words.parameters()), "rate": 1e-3})

@@ -260,7 +260,8 @@ def _coloured(clip: Samples, random: np.random.Generator) -> Samples:
         room *= random.uniform(0.1, 1.0) / max(np.sqrt((room**2).sum()), 1e-6)
         room[0] += 1.0
         response = response * rfft(room.astype(np.float32), size)
-    return irfft(spectrum * response, size)[: len(clip)].astype(np.float32)
+    found: Samples = irfft(spectrum * response, size)[: len(clip)].astype(np.float32)
+    return found
 
 
 def _narrow(clip: Samples, random: np.random.Generator) -> Samples:
