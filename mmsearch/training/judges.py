@@ -1,8 +1,8 @@
 """The recordings that the sound tower is judged by, with their labels: packages that no training sees.
 
-- Scratch's library of effects (Debian `scratch`, MIT and CC BY-SA), on which the figures are reported.
+- Scratch's library of effects (Debian `scratch`, MIT and CC BY-SA).
 - Effects of Scorched 3D (`scorched3d-data`, GPL-2+) and recordings of GCompris (`gcompris-qt-data`, GPL-3+ and free
-  others): animals, weather, vehicles, people. Shares and sizes are chosen on them.
+  others): animals, weather, vehicles, people.
 - The effects of Tux Paint's stamps (`tuxpaint-stamps-default`, GPL-2), each of which has a picture and a caption.
 
 Every effect of a kind that has a plain name is in; labels were given once, by the files' names.
