@@ -178,7 +178,7 @@ class Patches(nn.Module):
 
 
 class Readout(nn.Module):
-    """What was heard in a clip -> vectors (n, 768), unit rows: one part what the scores say, three parts the map.
+    """What was heard in a clip -> vectors (n, 768), unit rows: in equal parts what the scores say and the map.
 
     The scores of the 521 classes: those that stand out most, softened, each with the vector that the text tower gives
     for its names, less what an average sound gives (ConSE, Norouzi et al. 2013, for sounds). And a linear map of the
@@ -205,7 +205,7 @@ class Readout(nn.Module):
         return normalize(self.raw(scores) - self.background, dim=1)
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
-        return normalize(self.said(scores) + 3 * normalize(self.map(features), dim=1), dim=1)
+        return normalize(self.said(scores) + normalize(self.map(features), dim=1), dim=1)
 
 
 class AudioTower(nn.Module):

@@ -34,7 +34,7 @@ from mmsearch.training.teacher import Teacher
 from mmsearch.types import Modality
 
 STOCK, FIT = 64, 700  # batches of patches that the blocks are fitted on, steps of each block
-POLISH_STOCK, POLISH = 448, 3000
+POLISH_STOCK, POLISH = 896, 3000
 CLIPS, CLIP_SECONDS = 1500, 3  # single recordings: an average sound, and what the read-out learns from
 RIDGE = 200.0
 SILENCE = "Silence"
