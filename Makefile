@@ -45,7 +45,7 @@ model-sound: $(VENV)-extras/.installed-extras packages ## train the sound tower 
 	$(VENV)-extras/bin/python -m mmsearch.training.mini_audio --model mmsearch/models/mini --data $(DATA) \
 		--packages $(PACKAGES) --cache $(PACKAGES)/.cache
 
-packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packages whose recordings it learns from (3 GB)
+packages: $(VENV)-extras/.installed-extras ## fetch and unpack the Debian packages with the recordings it learns from and is judged by (5 GB)
 	@mkdir -p $(PACKAGES)
 	@cd $(PACKAGES) && for name in $$($(abspath $(VENV)-extras/bin/python) -m mmsearch.training.sounds); do \
 		test -d $$name || { echo $$name && apt-get download -q $$name && dpkg -x $${name}_*.deb $$name.part && \

@@ -156,8 +156,8 @@ class Engine:
                 if encoder.space != self.space:
                     raise SpaceMismatch(
                         f"the model {self._collection.model!r} now maps into {encoder.space.id!r}, but collection "
-                        f"{self.collection!r} holds vectors of {self.space.id!r}: bring the old model back, or "
-                        "index again into another --collection"
+                        f"{self.collection!r} holds vectors of {self.space.id!r}: delete it ('mmsearch collections "
+                        f"delete {self.collection}') and index again, or index into another --collection"
                     )
                 self._encoder = encoder
             return self._encoder

@@ -21,7 +21,7 @@ NARROW = 256  # so many channels have two filters each
 FLOOR = 0.001
 AUDIBLE = 10 ** (-45 / 20)
 TOP = 10
-READ = 9, 11, 13  # blocks whose features are read out
+READ = -5, -3, -1  # blocks whose features are read out
 FEATURES = 512 + 512 + 1024
 WIDE = 6, 24  # feature maps with as many frames have 5 x 5 filters, longer and shorter ones 3 x 3
 CLASSES = 521
@@ -135,13 +135,23 @@ class Trunk(nn.Module):
             x = torch.relu(block(x))
         return x
 
-    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def later(self, x: Tensor, start: int) -> list[Tensor]:
+        """The features of the blocks from `start` on, each before its ReLU."""
         features = []
-        for block in self.blocks:
+        for block in self.blocks[start:]:
             x = block(x)
             features.append(x)
             x = torch.relu(x)
-        return features, self.classifier(x.mean((2, 3)))
+        return features
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        features = self.later(x, 0)
+        return features, self.classifier(torch.relu(features[-1]).mean((2, 3)))
+
+
+def pooled(features: Sequence[Tensor]) -> Tensor:
+    """What is read out of the trunk's features (all blocks, or the last of them), (n, FEATURES)."""
+    return torch.cat([torch.relu(features[i]).mean((2, 3)) for i in READ], 1)
 
 
 class Patches(nn.Module):
@@ -168,7 +178,7 @@ class Patches(nn.Module):
 
 
 class Readout(nn.Module):
-    """What was heard in a clip -> vectors (n, 768), unit rows: one part what the scores say, three parts the map.
+    """What was heard in a clip -> vectors (n, 768), unit rows: in equal parts what the scores say and the map.
 
     The scores of the 521 classes: those that stand out most, softened, each with the vector that the text tower gives
     for its names, less what an average sound gives (ConSE, Norouzi et al. 2013, for sounds). And a linear map of the
@@ -195,7 +205,7 @@ class Readout(nn.Module):
         return normalize(self.raw(scores) - self.background, dim=1)
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
-        return normalize(self.said(scores) + 3 * normalize(self.map(features), dim=1), dim=1)
+        return normalize(self.said(scores) + normalize(self.map(features), dim=1), dim=1)
 
 
 class AudioTower(nn.Module):
@@ -209,12 +219,11 @@ class AudioTower(nn.Module):
         """Scores (n, 521) and features (n, FEATURES), means over the patches of each clip."""
         patches, weights = self.patches(samples)
         features, logits = self.trunk(patches.reshape(-1, 1, FRAMES, BANDS))
-        pooled = torch.cat([torch.relu(features[i]).mean((2, 3)) for i in READ], 1)
 
         def mean(rows: Tensor) -> Tensor:
             return (rows.reshape(weights.shape[0], -1, rows.shape[1]) * weights[:, :, None]).sum(1)
 
-        return mean(torch.sigmoid(logits)), mean(pooled)
+        return mean(torch.sigmoid(logits)), mean(pooled(features))
 
     def forward(self, samples: Tensor) -> Tensor:
         return self.readout(*self.hear(samples))

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.media import load_image
 from mmsearch.training.audio_tower import CLASSES, RATE, AudioTower, Readout, Trunk
 from mmsearch.training.centring import means_of, spreads_of
-from mmsearch.training.distil import SETTLED, distil, new_trunk, polish, stream, take
+from mmsearch.training.distil import distil, new_trunk, polish, stream, take
 from mmsearch.training.evaluate_audio import evaluate_sounds
 from mmsearch.training.evaluate_mini import encode_pictures
 from mmsearch.training.export import export_graph, session, store_half
@@ -33,8 +34,8 @@ from mmsearch.training.teacher import Teacher
 from mmsearch.types import Modality
 
 STOCK, FIT = 64, 700  # batches of patches that the blocks are fitted on, steps of each block
-POLISH_STOCK, POLISH = 170, 1500
-CLIPS, CLIP_SECONDS = 1100, 3  # single recordings: an average sound, and what the read-out learns from
+POLISH_STOCK, POLISH = 896, 3000
+CLIPS, CLIP_SECONDS = 1500, 3  # single recordings: an average sound, and what the read-out learns from
 RIDGE = 200.0
 SILENCE = "Silence"
 PRIOR = 0.4  # how much a class that is heard everywhere loses
@@ -53,11 +54,17 @@ def class_names(teacher: Path) -> list[str]:
         return [row["display_name"] for row in csv.DictReader(file)]
 
 
-def trained_trunk(teacher: Path, bank: Bank, seed: int = 0) -> Trunk:
-    lessons = stream(bank, Teacher(teacher).eval(), seed)
+def trained_trunk(teacher: Path, bank: Bank, names: Sequence[str], words: Tensor, seed: int = 0) -> Trunk:
+    """`words` (521, dim): what `names` of the teacher's classes mean in the space that will be read out into."""
+    judge = Teacher(teacher).eval()
+    lessons = stream(bank, judge, seed)
     trunk = new_trunk(lessons, seed)
     distil(trunk, take(lessons, STOCK), FIT)
-    polish(trunk, take(lessons, POLISH_STOCK, SETTLED), POLISH, seed)
+    stock, scores = [], []
+    for patches, _, logits in islice(lessons, POLISH_STOCK):
+        stock.append(patches.clone())
+        scores.append(torch.sigmoid(logits))
+    polish(trunk, judge, fitted(torch.cat(scores), names, words).said, stock, POLISH, seed)
     trunk.eval()
     return trunk
 
@@ -80,20 +87,25 @@ def listen(trunk: Trunk, teacher: Path, bank: Bank) -> dict[str, Floats]:
     return {name: np.concatenate(rows) for name, rows in heard.items()}
 
 
-def readout(heard: Mapping[str, Floats], names: Sequence[str], encoder: OnnxEncoder) -> Readout:
-    """The read-out of scores, and the ridge regression of the teacher's read-out on the trunk's features."""
+def meanings(names: Sequence[str], encoder: OnnxEncoder) -> Tensor:
+    """What the names mean as words and as sounds, (n, dim), unit rows."""
     plain = encoder.encode_texts([name.lower() for name in names])
     spoken = encoder.encode_texts([f"the sound of {name.lower()}" for name in names])
-    words = torch.nn.functional.normalize(torch.from_numpy(plain + spoken), dim=1)
+    return torch.nn.functional.normalize(torch.from_numpy(plain + spoken), dim=1)
 
-    def fitted(scores: Tensor) -> Readout:
-        found = Readout(words, (scores.mean(0) + 1e-3) ** -PRIOR, torch.zeros(words.shape[1]))
-        found.gains[names.index(SILENCE)] = 0
-        found.background.copy_(found.raw(scores).mean(0))
-        return found
 
+def fitted(scores: Tensor, names: Sequence[str], words: Tensor) -> Readout:
+    """The read-out of scores (n, 521) like these."""
+    found = Readout(words, (scores.mean(0) + 1e-3) ** -PRIOR, torch.zeros(words.shape[1]))
+    found.gains[names.index(SILENCE)] = 0
+    found.background.copy_(found.raw(scores).mean(0))
+    return found
+
+
+def readout(heard: Mapping[str, Floats], names: Sequence[str], words: Tensor) -> Readout:
+    """The read-out of scores, and the ridge regression of the teacher's read-out on the trunk's features."""
     features, scores, judged = (torch.from_numpy(heard[name]) for name in "EST")
-    head, wanted = fitted(scores), fitted(judged).said(judged)
+    head, wanted = fitted(scores, names, words), fitted(judged, names, words).said(judged)
     mean, deviation = features.mean(0), features.std(0)
     deviation = deviation + 1e-3 * deviation.mean()
     rows = (features - mean) / deviation
@@ -129,17 +141,18 @@ def build(model: Path, data: Path, packages: Path, cache: Path) -> dict[str, Any
     teacher = data / "yamnet" / "yamnet.tflite"
     bank = collect(packages, data / "sounds", cache)
     log.info("%d recordings, %.0f minutes", len(bank), bank.minutes)
+    encoder, names = OnnxEncoder(model), class_names(teacher)
+    words = meanings(names, encoder)
     stored = cache / f"trunk-{FIT}-{POLISH}.pt"
     if not stored.exists():
-        torch.save(trained_trunk(teacher, bank), stored)
+        torch.save(trained_trunk(teacher, bank, names, words), stored)
     trunk = torch.load(stored, weights_only=False)
-    encoder = OnnxEncoder(model)
     kept = cache / f"heard-{CLIPS}.npz"
     if not kept.exists():
         arrays: dict[str, Any] = dict(listen(trunk, teacher, bank))
         np.savez(kept, **arrays)
     heard = dict(np.load(kept))
-    head = readout(heard, class_names(teacher), encoder)
+    head = readout(heard, names, words)
     target = model / "audio.onnx"
     tower = AudioTower(trunk, head).eval()
     export_graph(tower, (torch.rand(1, 2 * RATE),), ["samples"], "vectors", {0: "n", 1: "s"}, target)

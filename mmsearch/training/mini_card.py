@@ -2,8 +2,8 @@
 
     python -m mmsearch.training.mini_card --data FOLDER [--model FOLDER] [--packages FOLDER]
 
-The data folder is that of ``pairs``; ``--packages`` holds the unpacked Debian packages ``tuxpaint-stamps-default`` and
-``scratch``. The figures are written into the model's MODEL_CARD.md, between two comments that are never touched.
+The data folder is that of ``pairs``; ``--packages`` holds the unpacked Debian packages of ``judges``. The figures are
+written into the model's MODEL_CARD.md, between two comments that are never touched.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mmsearch.errors import MediaError, MmsearchError, ModelError
 from mmsearch.evaluate import Figure, Result, evaluate
 from mmsearch.manifests import Classes, Manifest, Media, Retrieval, read_manifest
 from mmsearch.media import load_sound
-from mmsearch.training.evaluate_audio import STAMPS, scratch_clips, stamps
+from mmsearch.training.judges import STAMPS, Labelled, everyday_clips, scratch_clips, stamps
 from mmsearch.training.languages import ENGLISH, read_stamps
 from mmsearch.training.pairs import HELD_OUT, product_kind, read_flickr
 from mmsearch.types import AudioWindow, Modality
@@ -159,28 +159,40 @@ def sections(data: Path, packages: Path | None, work: Path) -> Iterator[Section]
     yield Section("Products that no training sees", products_manifest(data), (*ACCURACY, *PRECISION))
     if packages is None:
         return
-    folder = packages / "tuxpaint-stamps-default"
-    drawn = read_stamps(folder / STAMPS)
+    drawn = read_stamps(packages / "tuxpaint-stamps-default" / STAMPS)
     pairs = ((str(one.picture.resolve()), one.captions[ENGLISH]) for one in drawn)
     yield Section(
         f"Tux Paint's stamps, {len(drawn):,} pictures unlike those trained on",
         written(work / "stamps.csv", ("image", "text"), pairs),
         RECALLS,
     )
-    heard = [one for one in stamps(folder)[0] if audible(one.sound)]
+    heard = [one for one in stamps(packages)[0] if audible(one.sound)]
     triples = ((str(one.picture.resolve()), str(one.sound.resolve()), one.caption) for one in heard)
     yield Section(
         f"Tux Paint's effects, {len(heard):,} sounds with their pictures and captions",
         written(work / "effects.csv", ("image", "audio", "text"), triples),
         RECALLS,
     )
-    paths, labels = scratch_clips(packages / "scratch")
-    clips = zip((str(path.resolve()) for path in paths), labels, strict=True)
-    yield Section(
-        f"Scratch's effects, {len(paths):,} sounds of {len(set(labels)):,} classes",
-        written(work / "sounds.csv", ("audio", "label"), clips, ("the sound of {}",)),
-        (*ACCURACY, "map"),
-    )
+    for title, clips in (
+        ("Scratch's effects", scratch_clips(packages)),
+        ("Everyday effects of Scorched 3D and GCompris", everyday_clips(packages)),
+    ):
+        yield Section(
+            f"{title}, {len(clips[0]):,} sounds of {len(set(clips[1])):,} classes",
+            written(work / "sounds.csv", ("audio", "label"), labelled(clips, work), ("the sound of {}",)),
+            (*ACCURACY, "map"),
+        )
+
+
+def labelled(clips: Labelled, work: Path) -> Iterator[tuple[str, str]]:
+    """Path and label of each clip; ``work`` takes those that lie within a file of many."""
+    for number, (clip, label) in enumerate(zip(*clips, strict=True)):
+        if isinstance(clip, Path):
+            yield str(clip.resolve()), label
+        else:
+            path = work / f"clip-{number}.ogg"
+            path.write_bytes(clip.getvalue())
+            yield str(path), label
 
 
 def audible(path: Path) -> bool:
@@ -265,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with flickr8k/ and fashion/")
     parser.add_argument("--model", type=Path, default=BUILT_IN_MODELS / "mini", help="model folder")
-    parser.add_argument("--packages", type=Path, help="unpacked tuxpaint-stamps-default and scratch")
+    parser.add_argument("--packages", type=Path, help="unpacked Debian packages that sounds are judged by")
     parser.add_argument("--threads", type=int, help="CPU threads")
     given = parser.parse_args()
     try:

@@ -19,15 +19,16 @@ from zipfile import ZipFile
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import resample_poly
 
 from mmsearch.training.synthesis import general_midi, read_aloud
 
 RATE = 16_000
-PATCH = 15_600  # samples of one patch of 96 frames
+SINGLE = 0.35  # of the scenes are one recording by itself
 LONGEST = 45  # seconds kept of one recording; games have an hour of music each
 SUFFIXES = {".ogg", ".oga", ".wav", ".flac", ".mp3", ".au", ".aif", ".aiff"}
-ARCHIVES = {".zip", ".pk3"}
+ARCHIVES = {".zip", ".pk3", ".wz"}
 
 Samples = NDArray[np.floating[Any]]
 """Mono at 16 kHz; float32 when read."""
@@ -49,9 +50,16 @@ EVERYDAY = "sounds"
 SOURCES = (
     Source(EVERYDAY, 30, "Pixabay Content Licence or CC0", 120),
     Source("0ad-data", 6, "CC BY-SA 3.0"),
+    Source("btanks-data", 1.5, "GPL-2+"),
+    Source("bucklespring-data", 0.7, "GPL-2+"),
     Source("bzflag-data", 0.5, "LGPL-2.1 or MPL-2.0"),
     Source("colobot-common-sounds", 1.5, "GPL-3"),
+    Source("cube2-data", 1, "CC BY 3.0, CC BY-SA, public domain"),
+    Source("endless-sky-data", 0.7, "public domain, CC BY-SA 3.0"),
+    Source("fillets-ng-data", 0.7, "GPL-2+"),
+    Source("flightgear-data-base", 1.5, "GPL-2+"),
     Source("freeciv-data", 0.3, "GPL-2+"),
+    Source("freedink-data", 0.3, "zlib, GPL-3+"),
     Source("freedroidrpg-data", 4, "GPL-2+"),
     Source("frozen-bubble-data", 0.3, "GPL-2"),
     Source("hedgewars-data", 4, "GPL-2"),
@@ -59,36 +67,42 @@ SOURCES = (
     Source("hydrogen-drumkits", 2, "GPL-2+"),
     Source("hydrogen-drumkits-effects", 1, "GPL-2+"),
     Source("klettres-data", 1.5, "GPL-2+"),
+    Source("ktuberling-data", 0.7, "GPL-2+"),
     Source("lincity-ng-data", 2.5, "GPL-2+"),
     Source("lmms-common", 3, "GPL-2+"),
     Source("lomiri-sounds", 0.5, "CC BY-SA 3.0 and others, free"),
+    Source("lugaru-data", 0.5, "GPL-2+, CC BY-SA 3.0 and 4.0"),
     Source("megaglest-data", 5, "CC BY-SA 3.0"),
     Source("minetest-data", 2.5, "CC BY-SA 3.0, CC0"),
     Source("naev-data", 1.5, "GPL-3, CC BY-SA, CC0"),
     Source("openarena-data", 1, "GPL-2"),
     Source("oxygen-sounds", 0.5, "LGPL-3+"),
     Source("pingus-data", 0.2, "GPL-3+"),
+    Source("planetblupi-common", 0.5, "GPL-3+"),
     Source("sonic-pi-samples", 3, "CC0"),
     Source("sound-icons", 0.5, "GPL-2+"),
     Source("sound-theme-freedesktop", 0.5, "CC BY-SA 3.0, GPL-2+"),
     Source("supertux-data", 2, "GPL-2+, CC BY-SA"),
     Source("supertuxkart-data", 2.5, "GPL-3+, CC BY-SA 3.0"),
     Source("torcs-data", 1, "GPL-2+, LAL"),
+    Source("trigger-rally-data", 0.7, "GPL-2+ and others, free"),
     Source("tuxmath-data", 0.3, "GPL-3+"),
+    Source("tuxpaint-data", 0.3, "GPL-2+"),
     Source("tuxtype-data", 0.3, "GPL-3+"),
     Source("unknown-horizons", 2.5, "GPL-2+, CC BY-SA 3.0"),
     Source("warmux-data", 2.5, "GPL-2+"),
+    Source("warzone2100-data", 1, "GPL-2+, CC BY-SA 3.0, CC0"),
     Source("wesnoth-1.16-data", 6, "GPL-2+"),
     Source("widelands-data", 3.5, "GPL-2+"),
     Source("yaru-theme-sound", 0.3, "CC BY-SA 4.0"),
     Source("asterisk-core-sounds-en-wav", 2, "CC BY-SA 3.0"),
     Source("asterisk-core-sounds-fr-wav", 1, "CC BY-SA 3.0"),
 )
-"""Stamps of Tux Paint, Scratch's library and GCompris are not here: they are what the tower is judged by."""
+"""Tux Paint's stamps, Scratch's library, GCompris and Scorched 3D are not here: they judge the tower."""
 
 SPOKEN = Source("espeak-ng", 2.5, "GPL-3+ (the program; what it speaks is not)")
 PLAYED = Source("fluid-soundfont-gm", 6, "MIT")
-JUDGES = ("scratch", "tuxpaint-stamps-default")
+JUDGES = ("scratch", "tuxpaint-stamps-default", "scorched3d-data", "gcompris-qt-data")
 
 
 def read(path: Path | BytesIO, longest: float = LONGEST) -> Samples:
@@ -194,33 +208,38 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path | BytesIO]]:
                         yield name, BytesIO(archive.read(name))
 
 
-def scene(bank: Bank, random: np.random.Generator) -> Samples:
-    """One second (15,600 samples) that was never heard before."""
-    out = _layer(bank, random)
-    while random.random() < 0.4:
-        out = out + _layer(bank, random) * 10 ** random.uniform(-1.0, 0.3)
+def scene(bank: Bank, random: np.random.Generator, length: int) -> Samples:
+    """`length` samples that were never heard before: one recording by itself, or several with noise in other rooms."""
+    if random.random() < SINGLE:
+        out = bank.draw(random, length)
+        if random.random() < 0.3:
+            out = _coloured(out, random)
+    else:
+        out = _layer(bank, random, length)
+        while random.random() < 0.4:
+            out = out + _layer(bank, random, length) * 10 ** random.uniform(-1.0, 0.3)
     if random.random() < 0.1:
-        out = out + _noise(random) * 10 ** random.uniform(-2.0, -0.5)
-    if random.random() < 0.2:
+        out = out + _noise(random, length) * 10 ** random.uniform(-2.0, -0.5)
+    if random.random() < 0.15:
         out = _narrow(out, random)
-    if random.random() < 0.2:  # a recording that begins or ends within the patch: nothing at all beside it
-        edge = int(random.integers(PATCH))
+    if random.random() < 0.15:  # a recording that begins or ends within the scene: nothing at all beside it
+        edge = int(random.integers(length))
+        out = out.copy()
         out[slice(edge) if random.random() < 0.3 else slice(edge, None)] = 0
     peak = np.abs(out).max()
     level = 10 ** -abs(random.normal(0, 0.5))  # a teacher that hears levels differently at each
     return (out * (level / max(float(peak), 1e-4))).astype(np.float32)
 
 
-def _layer(bank: Bank, random: np.random.Generator) -> Samples:
+def _layer(bank: Bank, random: np.random.Generator, length: int) -> Samples:
     """One recording at another speed, colour and place."""
     if random.random() < 0.06:
-        return _synthetic(random)
+        return _synthetic(random, length)
     speed = 2 ** float(np.clip(random.normal(0, 0.3), -1, 1)) if random.random() < 0.7 else 1.0
-    wanted = int(PATCH * speed) + 2
-    clip = bank.draw(random, wanted)
+    clip = bank.draw(random, int(length * speed) + 2)
     if speed != 1.0:
-        clip = np.interp(np.arange(PATCH) * speed, np.arange(len(clip)), clip).astype(np.float32)
-    clip = clip[:PATCH]
+        clip = np.interp(np.arange(length) * speed, np.arange(len(clip)), clip).astype(np.float32)
+    clip = clip[:length]
     if random.random() < 0.5:
         clip = _coloured(clip, random)
     return clip / max(float(np.abs(clip).max()), 1e-3)
@@ -228,8 +247,8 @@ def _layer(bank: Bank, random: np.random.Generator) -> Samples:
 
 def _coloured(clip: Samples, random: np.random.Generator) -> Samples:
     """Another microphone (a smooth random response) and, every other time, another room (decaying noise)."""
-    size = 32_768
-    spectrum = np.fft.rfft(clip, size)
+    size = next_fast_len(len(clip) + RATE, real=True)  # rooms are shorter than a second
+    spectrum = rfft(clip.astype(np.float32), size)
     points = np.geomspace(60, RATE / 2, 8)
     gains = np.cumsum(random.normal(0, 2.5, 8))
     frequencies = np.fft.rfftfreq(size, 1 / RATE)
@@ -240,45 +259,44 @@ def _coloured(clip: Samples, random: np.random.Generator) -> Samples:
         room = random.normal(0, 1, len(times)) * np.exp(-6.9 * times / decay)
         room *= random.uniform(0.1, 1.0) / max(np.sqrt((room**2).sum()), 1e-6)
         room[0] += 1.0
-        response = response * np.fft.rfft(room, size)
-    return np.fft.irfft(spectrum * response, size)[:PATCH].astype(np.float32)
+        response = response * rfft(room.astype(np.float32), size)
+    found: Samples = irfft(spectrum * response, size)[: len(clip)].astype(np.float32)
+    return found
 
 
 def _narrow(clip: Samples, random: np.random.Generator) -> Samples:
     """As recorded at a lower rate: nothing above some frequency."""
-    spectrum = np.fft.rfft(clip)
+    spectrum = rfft(clip)
     spectrum[int(len(spectrum) * random.uniform(0.25, 0.95)) :] = 0
-    found: Samples = np.fft.irfft(spectrum, len(clip)).astype(np.float32)
+    found: Samples = irfft(spectrum, len(clip)).astype(np.float32)
     return found
 
 
-def _noise(random: np.random.Generator) -> Samples:
+def _noise(random: np.random.Generator, length: int) -> Samples:
     """Noise with a power-law spectrum (white, pink, brown and between), peak about 1."""
-    spectrum = np.fft.rfft(random.normal(0, 1, PATCH))
+    spectrum = rfft(random.normal(0, 1, length))
     spectrum *= np.arange(1, len(spectrum) + 1) ** -random.uniform(0, 1)
-    noise = np.fft.irfft(spectrum, PATCH)
+    noise = irfft(spectrum, length)
     out: Samples = (noise / np.abs(noise).max()).astype(np.float32)
     return out
 
 
-def _synthetic(random: np.random.Generator) -> Samples:
+def _synthetic(random: np.random.Generator, length: int) -> Samples:
     """A chirp or tone with overtones, a train of clicks, or noise that swells and fades."""
-    times = np.arange(PATCH) / RATE
+    times = np.arange(length) / RATE
     kind = random.integers(3)
     if kind == 0:
         low, high = np.exp(random.uniform(np.log(60), np.log(6000), 2))
-        phase = 2 * np.pi * np.cumsum(np.geomspace(low, high, PATCH)) / RATE
+        phase = 2 * np.pi * np.cumsum(np.geomspace(low, high, length)) / RATE
         out: Any = sum(random.random() ** n * np.sin(n * phase) for n in range(1, 6))
     elif kind == 1:
-        out = np.zeros(PATCH)
+        out = np.zeros(length)
         out[:: int(RATE / np.exp(random.uniform(np.log(1), np.log(200))))] = 1
-        out = np.convolve(out, random.normal(0, 1, 400) * np.exp(-np.arange(400) / random.uniform(3, 150)))[
-            :PATCH
-        ]
+        click = random.normal(0, 1, 400) * np.exp(-np.arange(400) / random.uniform(3, 150))
+        out = np.convolve(out, click)[:length]
     else:
-        out = _noise(random) * (
-            1 + np.sin(2 * np.pi * random.uniform(0.3, 12) * times + random.uniform(0, 6))
-        )
+        swell = 1 + np.sin(2 * np.pi * random.uniform(0.3, 12) * times + random.uniform(0, 6))
+        out = _noise(random, length) * swell
     found: Samples = (out / max(float(np.abs(out).max()), 1e-6)).astype(np.float32)
     return found
 

@@ -350,3 +350,13 @@ def test_an_error_of_the_disk_that_is_a_bug_passes_through(monkeypatch: pytest.M
     monkeypatch.setattr("mmsearch.cli.app.app", broken)
     with pytest.raises(FileNotFoundError):
         mmsearch.cli.run(["status"])
+
+
+def test_a_collection_of_an_older_version_of_its_model_says_how_to_go_on(home: Path, cli: Cli) -> None:
+    with contextlib.closing(sqlite3.connect(home / "catalog.db")) as catalog, catalog:
+        catalog.execute("UPDATE collections SET space = 'colours-0'")
+    ran = cli("search", "red")
+    assert ran.code == 4
+    line = complaint(ran)
+    assert "'colours-0'" in line
+    assert "mmsearch collections delete default" in line

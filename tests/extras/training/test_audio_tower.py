@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from mmsearch.training.audio_tower import CLASSES, AudioTower, FrontEnd, Patches, Readout, Trunk
-from mmsearch.training.distil import BATCH, Lesson, Regression, distil, examples
+from mmsearch.training.distil import BATCH, SETTLED, Lesson, Regression, distil, draw, examples, polish
 from mmsearch.training.export import export_graph, session, store_half
+from mmsearch.training.sounds import Bank
 
 RATE = 16_000
 SHAPES = [(32, 48, 32), (64, 48, 32), (64, 24, 16), (64, 24, 16), (128, 12, 8)]
@@ -131,3 +132,38 @@ def test_distilled_trunk_gives_what_its_teacher_gives() -> None:
         given, _ = student(heard)
     error = (given[-1] - features[-1]).square().mean() / features[-1].var()
     assert error < 0.4
+
+
+def test_polishing_brings_the_trunks_scores_to_its_teachers() -> None:
+    """The teacher is another trunk again; of a linear read-out of its scores the student must learn as well."""
+    torch.manual_seed(2)
+    shapes = [(16, 12, 8)] * 8 + [(24, 6, 4)] * 4 + [(32, 3, 2)] * 2
+    teacher = Trunk(hints([(16, 48, 32), *shapes[1:]])).eval().requires_grad_(False)
+    for block in teacher.blocks:
+        torch.nn.init.normal_(block.pointwise.weight, std=block.pointwise.in_features**-0.5)
+    student = Trunk(hints([(16, 48, 32), *shapes[1:]]))
+    student.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        for part in (*student.blocks[SETTLED:], student.classifier):
+            for weights in part.parameters():
+                weights.add_(0.3 * weights.std() * torch.randn_like(weights)) if weights.numel() > 1 else None
+    words = torch.randn(CLASSES, 8)
+    stock = [torch.randn(BATCH, 1, 96, 64) for _ in range(4)]
+
+    def error() -> float:
+        with torch.no_grad():
+            given, wanted = (trunk(stock[0])[1] for trunk in (student, teacher))
+        return float((given - wanted).square().mean() / wanted.var())
+
+    before = error()
+    polish(
+        student, teacher, lambda scores: torch.nn.functional.normalize(scores @ words, dim=1), stock, 40, 0
+    )
+    assert error() < 0.5 * before
+
+
+def test_the_two_patches_of_a_scene_are_its_first_and_its_last_second() -> None:
+    bank = Bank((8000 * np.sin(np.arange(10 * RATE) / 5)).astype(np.int16), np.array([10 * RATE]), np.ones(1))
+    patches = draw(bank, FrontEnd(), np.random.default_rng(0))
+    assert patches.shape == (BATCH, 1, 96, 64)
+    assert patches.isfinite().all()
