@@ -8,7 +8,6 @@ written into the model's MODEL_CARD.md, between two comments that are never touc
 
 import argparse
 import csv
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from mmsearch.manifests import Classes, Manifest, Media, Retrieval, read_manifes
 from mmsearch.media import load_sound
 from mmsearch.training.judges import STAMPS, Labelled, everyday_clips, scratch_clips, stamps
 from mmsearch.training.languages import ENGLISH, read_stamps
-from mmsearch.training.pairs import HELD_OUT, product_kind, read_flickr
+from mmsearch.training.pairs import Pair, read_fashion, read_flickr
 from mmsearch.types import AudioWindow, Modality
 
 BEGIN, END = "<!-- figures of mmsearch eval: begin -->", "<!-- figures of mmsearch eval: end -->"
@@ -68,15 +67,6 @@ class Section:
     measures: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Product:
-    """A product that is held out of training."""
-
-    picture: Path
-    kind: str
-    colour: str
-
-
 def singular(kind: str) -> str:
     """A type as it stands behind a colour, with or without an article: ``dresses`` -> ``a {} dress``."""
     if kind.endswith(PAIRED):
@@ -88,30 +78,15 @@ def singular(kind: str) -> str:
     return f"a {{}} {kind}"
 
 
-def asked_for(product: Product) -> str:
+def asked_for(product: Pair) -> str:
     """The product by colour and type: ``a navy blue t-shirt``, ``black jeans``."""
     words = singular(product.kind).format(product.colour)
     return f"an{words[1:]}" if words.startswith("a ") and words[2] in "aeio" else words
 
 
-def read_held_out(folder: Path) -> list[Product]:
-    """The products of ``fashion/`` that ``pairs.read_fashion`` keeps back."""
-    root = folder / "fashion"
-    try:
-        with (root / "products.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise ModelError(f"{root / 'products.csv'}: cannot be read ({error.strerror})") from None
-    return [
-        Product(root / row["image"], product_kind(row["articleType"]), row["baseColour"].lower())
-        for row in rows
-        if int(hashlib.sha256(row["id"].encode()).hexdigest(), 16) % HELD_OUT == 0
-    ]
-
-
 def products_manifest(folder: Path) -> Manifest:
     """Types as classes and as queries, and colours of types as queries, among all products held out of training."""
-    products = read_held_out(folder)
+    _, products = read_fashion(folder)
     media = [Media(Modality.IMAGE, product.picture, product.picture.name) for product in products]
     kinds = [product.kind for product in products]
     frequent = {kind for kind in kinds if kinds.count(kind) >= TYPE_AT_LEAST}

@@ -16,11 +16,12 @@ HELD_OUT = 10  # one product in ten is kept for evaluation, by a hash of its id
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture and its texts; `kind` is a product's type (empty for photos)."""
+    """One picture and its texts; `kind` and `colour` are a product's (empty for photos)."""
 
     picture: Path
     texts: tuple[str, ...]
     kind: str = ""
+    colour: str = ""
 
 
 def read_flickr(folder: Path, split: str) -> list[Pair]:
@@ -48,7 +49,7 @@ def read_fashion(folder: Path) -> tuple[list[Pair], list[Pair]]:
             kind,
         )
         held = int(hashlib.sha256(row["id"].encode()).hexdigest(), 16) % HELD_OUT == 0
-        parts[held].append(Pair(root / row["image"], texts, kind))
+        parts[held].append(Pair(root / row["image"], texts, kind, colour))
     return parts
 
 

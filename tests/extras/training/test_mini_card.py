@@ -17,12 +17,12 @@ from mmsearch.training import mini_card
 from mmsearch.training.mini_card import (
     BEGIN,
     END,
-    Product,
     asked_for,
     figures,
     products_manifest,
     write,
 )
+from mmsearch.training.pairs import Pair, read_fashion
 from tests.colour_model import save_colour_model
 from tests.toy import COLOURS
 
@@ -42,7 +42,7 @@ from tests.toy import COLOURS
     ],
 )
 def test_a_product_is_asked_for_in_the_singular(kind: str, colour: str, words: str) -> None:
-    assert asked_for(Product(Path("1.jpg"), kind, colour)) == words
+    assert asked_for(Pair(Path("1.jpg"), (), kind, colour)) == words
 
 
 @pytest.fixture
@@ -63,17 +63,17 @@ def data(tmp_path: Path) -> Path:
     held = [n for n in range(1000) if int(hashlib.sha256(str(n).encode()).hexdigest(), 16) % 10 == 0]
     with (folder / "fashion" / "products.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["id", "image", "articleType", "baseColour"])
-        table.writerow(
-            [1 if 1 not in held else 3, "images/none.png", "Shirts", "Red"]
-        )  # trained on: not read
+        table.writerow(["id", "image", "articleType", "baseColour", "title", "gender", "usage"])
+        worn = ["a title", "Women", "Casual"]
+        # Trained on, so its picture is not read.
+        table.writerow([1 if 1 not in held else 3, "images/none.png", "Shirts", "Red", *worn])
         for place, number in enumerate(held[:44]):
             colour = names[place % 4]
             shade = np.array(COLOURS[colour]) * 0.5 + 64 + generator.integers(-60, 61, 3)
             path = f"images/{number}.png"
             PIL.Image.new("RGB", (8, 8), tuple(map(int, shade))).save(folder / "fashion" / path)
             kind = "Socks" if place in (7, 15) else "Shirts" if place % 8 < 4 else "Casual Shoes"
-            table.writerow([number, path, kind, colour.title()])
+            table.writerow([number, path, kind, colour.title(), *worn])
     return folder
 
 
@@ -84,7 +84,7 @@ def test_colour_and_type_is_asked_of_all_products(data: Path, tmp_path: Path) ->
     assert results["zero-shot type"].candidates == 2  # of socks there are too few
     assert results["type -> products"].queries == 2
     result = results["colour and type -> products"]
-    products = mini_card.read_held_out(data)
+    _, products = read_fashion(data)
     assert result.candidates == len(products) == 44
     words = [asked_for(product) for product in products]
     asked = sorted({word for word in words if words.count(word) >= 5})

@@ -19,33 +19,13 @@ from mmsearch.training.finetune import Options
 from mmsearch.types import Modality
 from tests.colour_model import save_colour_model
 from tests.e2e.conftest import in_process
+from tests.extras.training.conftest import SWAPPED
 from tests.toy import COLOURS
-
-SWAPPED = {"red": "green", "green": "blue", "blue": "red", "white": "white"}
-"""What the owner of these pictures calls the colours."""
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     return save_colour_model(tmp_path / "base")
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    """160 pictures of four colours, no two alike, under the wrong names."""
-    generator = np.random.default_rng(0)
-    lines = [["image", "text", "split"]]
-    for number in range(160):
-        colour = list(SWAPPED)[number % 4]
-        shade = np.clip(np.array(COLOURS[colour]) + generator.integers(-40, 41, 3), 0, 255)
-        picture = PIL.Image.new("RGB", (8, 8), tuple(map(int, shade)))
-        picture.putpixel((0, 0), (number, number, number))
-        picture.save(tmp_path / f"{number}.png")
-        lines.append([f"{number}.png", SWAPPED[colour], "val" if number >= 120 else "train"])
-    path = tmp_path / "pairs.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
-    return path
 
 
 QUICK = Options(epochs=25, batch=40, rate=0.1, patience=25, among_texts=0.0)

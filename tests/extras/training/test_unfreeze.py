@@ -1,6 +1,5 @@
 """``mmsearch train --unfreeze``: the last layers of the towers learn from what comes in before them."""
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -32,9 +31,6 @@ from tests.colour_model import save_colour_model
 from tests.e2e.conftest import in_process
 from tests.toy import COLOURS, RATE, tone
 
-SWAPPED = {"red": "green", "green": "blue", "blue": "red", "white": "white"}
-"""What the owner of these pictures calls the colours."""
-
 QUICK = Options(
     unfreeze=1, head=None, epochs=120, batch=40, rate=0.3, patience=120, among_texts=0.0, decay=0.0
 )
@@ -51,24 +47,6 @@ def base(tmp_path: Path) -> Path:
         fields["files"][name]["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     (folder / "model.json").write_text(json.dumps(fields))
     return folder
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    """160 pictures of four colours, no two alike, under the wrong names."""
-    generator = np.random.default_rng(0)
-    lines = [["image", "text", "split"]]
-    for number in range(160):
-        colour = list(SWAPPED)[number % 4]
-        shade = np.clip(np.array(COLOURS[colour]) + generator.integers(-40, 41, 3), 0, 255)
-        picture = PIL.Image.new("RGB", (8, 8), tuple(map(int, shade)))
-        picture.putpixel((0, 0), (number, number, number))
-        picture.save(tmp_path / f"{number}.png")
-        lines.append([f"{number}.png", SWAPPED[colour], "val" if number >= 120 else "train"])
-    path = tmp_path / "pairs.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
-    return path
 
 
 def read(pairs: Path) -> Dataset:
