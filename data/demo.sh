@@ -46,7 +46,7 @@ printf '\n-- Words find the passage of a text that says it in other words.\n'
 find library-rules.txt "how long may I keep a book" --modality text
 
 printf '\n-- Words find sounds.\n'
-find bell.flac "a choir singing" --modality audio
+find choir.flac "a choir singing" --modality audio
 find crow.flac "the call of a crow" --modality audio
 
 printf '\n-- A sound finds words.\n'
