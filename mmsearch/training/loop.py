@@ -77,16 +77,16 @@ def train(
     return head
 
 
-def batches(domains: Tensor, batch: int, shares: Sequence[float] = (1.0,)) -> list[Tensor]:
+def batches(domains: Tensor, batch: int, shares: Sequence[float]) -> list[Tensor]:
     """Rows in random order, in batches of one domain each; what is left over, and what is beyond the `shares` of the
-    domains 0, 1, ..., waits for the next epoch.
+    domains, one for each in ascending order, waits for the next epoch.
     """
     parts = []
-    for domain, share in enumerate(shares):
+    for domain, share in zip(domains.unique(), shares, strict=True):
         rows = (domains == domain).nonzero()[:, 0]
         size = min(batch, len(rows))
         rows = rows[torch.randperm(len(rows))]
-        starts = range(0, len(rows) - size + 1, size) if size else ()
+        starts = range(0, len(rows) - size + 1, size)
         parts += [rows[start : start + size] for start in starts[: round(share * len(starts))]]
     return [parts[i] for i in torch.randperm(len(parts))]
 

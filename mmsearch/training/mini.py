@@ -5,6 +5,7 @@ Seeded from end to end. Writes a complete model folder but for the card, and pri
 
 import argparse
 import copy
+import hashlib
 import json
 import logging
 import sys
@@ -141,12 +142,13 @@ class Build:
 
     def tune(self, photos: Sequence[Pair], products: Sequence[Pair], colours: Sequence[Pair]) -> None:
         """Tune both trunks on photos with captions, from a head that is trained on their features."""
-        kept = (self.cache or self.work) / "tuned.pt"
+        folder = self.cache or self.work
+        told = repr([(pair.picture.name, pair.texts) for pair in photos])
+        key = hashlib.sha256(told.encode()).hexdigest()[:20]  # other photos are tuned on anew
+        kept = folder / f"tuned-{key}.pt"
         if not kept.exists():
             head = self.trained_head(photos, products, colours)
-            renderings = render(
-                [pair.picture for pair in photos], SIZE, (self.cache or self.work) / "renderings"
-            )
+            renderings = render([pair.picture for pair in photos], SIZE, folder / f"renderings-{key}")
             texts = sorted({text for pair in photos for text in pair.texts})
             row = {text: i for i, text in enumerate(texts)}
             tuned = tune(
