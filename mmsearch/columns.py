@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch import filters
-from mmsearch.catalog import Catalog, newest
+from mmsearch.catalog import Catalog, epoch_of, newest
 from mmsearch.database import chunks, listed
 from mmsearch.filters import Column
 from mmsearch.types import Ids, Modality
@@ -62,7 +62,7 @@ class Columns:
         with catalog.reading() as connection:
             self.revision, self.tag = newest(connection)
             self.item_ids: Ids = self._new_items(connection, 0)
-            self._parts = self._new_parts(connection, 0)
+            self._parts = self._new_parts(connection, 0, 0)
 
     def mask(self, where: str | None, path: str | None = None) -> NDArray[np.bool_]:
         """Which item rows (n,) pass the filter expression and the glob over keys.
@@ -107,7 +107,10 @@ class Columns:
             return self._columns[name]
 
     def advance(self) -> Columns:
-        """This state brought up to the catalog's newest revision."""
+        """This state brought up to the catalog's newest revision.
+
+        Read anew if the collection has another model since: then all parts are others.
+        """
         following = object.__new__(Columns)
         following._catalog, following._collection, following._lock = (
             self._catalog,
@@ -118,6 +121,8 @@ class Columns:
             loaded = dict(self._columns)
         kinds = self._catalog.attribute_kinds(self._collection)
         with self._catalog.reading() as connection:
+            if epoch_of(connection, self._collection)[0] > self.revision:
+                return Columns(self._catalog, self._collection)
             where = f"collection_id = {self._collection} AND revision > {self.revision}"
             changed = _ids(connection, f"SELECT id FROM items WHERE {where}")
             gone = _ids(connection, f"SELECT part_id FROM tombstones WHERE {where}")
@@ -125,7 +130,7 @@ class Columns:
             following.revision, following.tag = newest(connection)
             following.item_ids = np.concatenate([self.item_ids, np.sort(changed[changed > last])])
             newest_part = max((int(old.ids[-1]) for old in self._parts.values() if len(old.ids)), default=0)
-            new = following._new_parts(connection, newest_part)
+            new = following._new_parts(connection, newest_part, self.revision)
             following._parts = {}
             for modality, old in self._parts.items():
                 keep = ~np.isin(old.ids, gone)
@@ -143,8 +148,13 @@ class Columns:
         query = f"SELECT id FROM items WHERE collection_id = {self._collection} AND id > {after} ORDER BY id"
         return _ids(connection, query)
 
-    def _new_parts(self, connection: sqlite3.Connection, after: int) -> dict[Modality, _Parts]:
+    def _new_parts(self, connection: sqlite3.Connection, after: int, since: int) -> dict[Modality, _Parts]:
         query = f"SELECT id, item_id, modality FROM parts WHERE id > {after} ORDER BY id"
+        if since:  # what is new belongs to items that changed: nothing of other collections is read
+            query = (
+                "SELECT p.id, p.item_id, p.modality FROM items i CROSS JOIN parts p ON p.item_id = i.id"
+                f" WHERE i.collection_id = {self._collection} AND i.revision > {since} AND p.id > {after} ORDER BY p.id"
+            )
         rows = connection.execute(query).fetchall()
         found = {}
         for modality in Modality:

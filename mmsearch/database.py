@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The alembic revision that this code reads and writes."""
 
 FILE_NAME = "catalog.db"
@@ -197,6 +197,11 @@ class Database:
             return
         if version is not None:
             self._refuse_newer(version)
+        if self.read_only:
+            raise StoreError(
+                f"{self.path} was written by an older mmsearch (schema {version}) and must be brought to {SCHEMA} "
+                "once: open it as a user who may write there"
+            )
         with self.writing(what="making the catalog" if version is None else "migrating the catalog"):
             if version is None:
                 with translated(self.path):

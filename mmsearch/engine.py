@@ -14,38 +14,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.catalog import Catalog, CollectionInfo, FileRecord, FileUpdate
+from mmsearch.admission import Era, identity_of, model_name
+from mmsearch.catalog import Catalog
 from mmsearch.config import Device, Precision, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
-from mmsearch.encoders import Encoder, full_name, load_encoder
+from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
+from mmsearch.rows import CollectionInfo, FileRecord, FileUpdate
 from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
-    from mmsearch.snapshots import Snapshots
+    from mmsearch.snapshots import Snapshot, Snapshots
+    from mmsearch.status import Status
 
-__all__ = ["Engine", "FileRecord", "FileUpdate", "Status"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What a collection holds and what it costs. Sizes in bytes; ``parts`` and ``index_kind`` are by modality."""
-
-    home: Path
-    collection: str
-    model: str
-    space: str
-    dim: int
-    items: int
-    parts: dict[str, int]
-    attributes: dict[str, str]
-    revision: int
-    roots: dict[str, list[str]]
-    catalog_bytes: int
-    index_bytes: int
-    index_kind: dict[str, str]
+__all__ = ["Engine", "FileRecord", "FileUpdate"]
 
 
 class Engine:
@@ -57,20 +41,23 @@ class Engine:
         collection: CollectionInfo,
         encoder: Encoder | None = None,
         *,
+        model: str = "",
         load: Callable[[str | Path], Encoder] = load_encoder,
         device: Device = "auto",
         exact_limit: int | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        """``Engine.open`` is the usual way in; this takes a catalog that is already open."""
+        """``Engine.open`` is the usual way in; this takes a catalog that is already open. ``model`` is the name that
+        ``encoder`` goes by.
+        """
         self.catalog = catalog
-        self._collection = collection
-        self._encoder = encoder
-        self._encoder_lock = threading.Lock()
-        self._load = load
+        self.load = load
         self._device = device
         self._exact_limit = exact_limit
         self._notice = notice or (lambda line: None)
+        self._open_era = functools.partial(Era, catalog, load=load, notice=self._notice)
+        self._id = collection.id
+        self._era = self._open_era(collection, encoder, model=model)
         self._lock = threading.Lock()
         self._snapshots_made: Snapshots | None = None
         self._columns: Columns | None = None
@@ -100,12 +87,13 @@ class Engine:
         ``notice`` is called with a line for all that was degraded or mended.
 
         Raises ``StoreError`` if there is no catalog or it cannot be read, ``CollectionNotFound``, ``SpaceMismatch``
-        if ``model`` maps into another space than the collection's vectors, ``ModelError``.
+        if ``model`` does not make the collection's vectors (see ``mmsearch.admission``), ``ModelError``.
         """
         load = functools.partial(
             load_encoder, threads=threads, device=device, precision=precision, compile=compile
         )
         encoder = load(model) if isinstance(model, str | Path) else model
+        name = "mini" if model is None else model_name(model)
         catalog = Catalog(Path(home).expanduser() if home is not None else default_home(), create=create)
         try:
             try:
@@ -114,20 +102,20 @@ class Engine:
                 if not create:
                     raise
                 encoder = encoder or load("mini")
-                name = model or "mini"
-                name = full_name(name) if isinstance(name, str | Path) else encoder.space.id
-                space = encoder.space
-                info = catalog.create_collection(collection, model=name, space=space.id, dim=space.dim)
-            if encoder is not None and encoder.space != Space(info.space, info.dim):
-                raise SpaceMismatch(
-                    f"collection {collection!r} holds vectors of {info.space!r} ({info.dim} dimensions), the model "
-                    f"maps into {encoder.space.id!r} ({encoder.space.dim}): leave --model out to use {info.model!r}, "
-                    "or index into another --collection"
-                )
+                info = catalog.create_collection(collection, identity_of(encoder, name))
+            return cls(
+                catalog,
+                info,
+                encoder,
+                model=name,
+                load=load,
+                device=device,
+                exact_limit=exact_limit,
+                notice=notice,
+            )
         except BaseException:
             catalog.close()
             raise
-        return cls(catalog, info, encoder, load=load, device=device, exact_limit=exact_limit, notice=notice)
 
     def __enter__(self) -> Engine:
         return self
@@ -147,69 +135,79 @@ class Engine:
     @property
     def collection(self) -> str:
         """The name of the collection."""
-        return self._collection.name
+        return self._era.info.name
 
     @property
     def space(self) -> Space:
         """What the collection's vectors live in."""
-        return Space(self._collection.space, self._collection.dim)
+        return self._era.space
 
     @property
     def encoder(self) -> Encoder:
         """The collection's encoder, loaded on first use. Raises ``ModelError``, ``SpaceMismatch``."""
-        with self._encoder_lock:
-            if self._encoder is None:
-                encoder = self._load(self._collection.model)
-                if encoder.space != self.space:
-                    raise SpaceMismatch(
-                        f"the model {self._collection.model!r} now maps into {encoder.space.id!r}, but collection "
-                        f"{self.collection!r} holds vectors of {self.space.id!r}: delete it ('mmsearch collections "
-                        f"delete {self.collection}') and index again, or index into another --collection"
-                    )
-                self._encoder = encoder
-            return self._encoder
+        return self._era.encoder
 
     # -- writes --------------------------------------------------------------------------------------------------
 
-    def writing(self, wait: float = 10.0, what: str = "") -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def writing(self, wait: float = 10.0, what: str = "") -> Iterator[None]:
         """Hold the catalog's right to write over several calls; each write takes it by itself otherwise.
 
         Raises ``CatalogBusy`` after ``wait`` seconds, saying who has it.
         """
-        return self.catalog.writing(wait, what)
+        with self.catalog.writing(wait, what):
+            self._follow(
+                self.catalog.epoch(self._id)
+            )  # while we hold it, nobody changes the collection's model
+            yield
 
     def add(self, items: Iterable[NewItem]) -> list[int]:
         """Add items, or replace those whose key exists (they keep their id); returns the ids.
 
         Parts without a vector are encoded. All is committed in one transaction and found by the next search. Raises
         ``ItemError`` (no parts, a vector of the wrong shape, an attribute of another kind), ``MediaError`` (a picture
-        or sound that cannot be read), ``ModelError``; then nothing is stored.
+        or sound that cannot be read), ``ModelError``, ``SpaceMismatch`` (the collection was given another model while
+        items with ready vectors were on their way); then nothing is stored.
         """
         new = list(items)
         check_items(new)
-        encoded = encode_items(new, self.space.dim, lambda: self.encoder)
-        ids = self.catalog.add(self._collection.id, new, encoded) if new else []
+        era = self._era
+        encoded = encode_items(new, era.info.dim, lambda: era.encoder)
+        if not new:
+            return []
+        with self.writing():
+            if (
+                self._era is not era
+            ):  # the collection was given another model: these are vectors of the former one
+                if any(part.vector is not None for item in new for part in item.parts):
+                    raise SpaceMismatch(
+                        f"collection {self.collection!r} now has the model {self._era.info.model!r}, and the "
+                        "vectors to add were made for the one before: make them anew"
+                    )
+                encoded = encode_items(new, self.space.dim, lambda: self.encoder)
+            self._era.settle()
+            ids = self.catalog.add(self._id, new, encoded)
         self._wrote()
         return ids
 
     def update_files(self, updates: Iterable[FileUpdate]) -> None:
         """Rename or touch files whose content is the same: ids, parts and vectors stay."""
-        self.catalog.update_files(self._collection.id, updates)
+        self.catalog.update_files(self._id, updates)
         self._wrote()
 
     def remove(self, ids: Iterable[int]) -> int:
         """Remove items; returns how many there were. The next search does not find them."""
-        removed = self.catalog.remove(self._collection.id, ids)
+        removed = self.catalog.remove(self._id, ids)
         self._wrote()
         return removed
 
     def remember_root(self, path: str, exclude: Sequence[str] = ()) -> None:
         """Note that ``path`` was indexed with these globs left out."""
-        self.catalog.remember_root(self._collection.id, path, exclude)
+        self.catalog.remember_root(self._id, path, exclude)
 
     def forget_root(self, path: str) -> None:
         """Leave ``path`` out of the next run without arguments. Its items stay."""
-        self.catalog.forget_root(self._collection.id, path)
+        self.catalog.forget_root(self._id, path)
 
     def save(self) -> None:
         """Bring the index file in line with the catalog, so that the next start is quick. Nothing is lost without."""
@@ -225,51 +223,42 @@ class Engine:
         part (see ``Query`` for mixed and hybrid lists). Raises ``QueryError`` (empty, bad filter, terms that cancel
         out), ``ItemNotFound`` (a term's item), ``MediaError`` (a term's picture or sound), ``ModelError``.
         """
-        from mmsearch.search import Search
-
         asked = Query(terms=(Term(text=query),)) if isinstance(query, str) else query
         if k is not None:
             asked = dataclasses.replace(asked, k=k)
         if asked.k < 1:
             raise QueryError(f"k must be at least 1, not {asked.k}")
-        # First what needs no encoder: `preload` may still be loading it on another core.
-        snapshot = self._snapshots.current(self._written)
-        found = [encode_term(term, self.space.dim, lambda: self.encoder, self._parts) for term in asked.terms]
-        vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
-        columns = mask = None
-        # The columns come second: the mask must know every part that the snapshot has.
-        if asked.where is not None or asked.path is not None:
-            columns = self._current_columns()
-            mask = columns.mask(asked.where, asked.path)
-        return Search(
-            self.catalog,
-            self._collection.id,
-            snapshot,
-            asked,
-            vector,
-            [modality for _, modality in found],
-            lambda: self.encoder,
-            self._itself([term.item for term in asked.terms if term.item is not None]),
-            columns,
-            mask,
-        ).hits()
+        while True:
+            # First what needs no encoder: `preload` may still be loading it on another core.
+            snapshot = self._snapshots.current(self._written)
+            try:
+                hits = self._search(asked, snapshot, self._follow(snapshot.epoch))
+            except Exception:
+                if self.catalog.epoch(self._id) == snapshot.epoch:
+                    raise
+            else:
+                if self.catalog.epoch(self._id) == snapshot.epoch:
+                    return hits
+            self._snapshots.refresh()  # the collection was given another model meanwhile: this is no answer
 
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
-        return self._snapshots.refresh()
+        changed = self._snapshots.refresh()
+        self._follow(self._snapshots.current().epoch)
+        return changed
 
     def get(self, ids: Sequence[int]) -> list[Item]:
         """Items with their parts, in the order asked for. Raises ``ItemNotFound``."""
-        return self.catalog.get(self._collection.id, ids)
+        return self.catalog.get(self._id, ids)
 
     def find(self, key: str) -> Item | None:
         """The item with this key (for a file its absolute path), or None."""
-        return self.catalog.find(self._collection.id, key)
+        return self.catalog.find(self._id, key)
 
     def items(self) -> Iterator[Item]:
         """All items with their parts, by id."""
         after = 0
-        while page := self.catalog.page(self._collection.id, after):
+        while page := self.catalog.page(self._id, after):
             yield from page
             after = page[-1].id
 
@@ -277,7 +266,7 @@ class Engine:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""
         columns = self._current_columns()
         chosen = columns.item_ids[columns.mask(where, path)]
-        return sorted(self.catalog.existing(self._collection.id, chosen.tolist()))
+        return sorted(self.catalog.existing(self._id, chosen.tolist()))
 
     def vectors(self, item: Item) -> Vectors:
         """The stored vectors (parts, dim) of an item from ``get``, ``find`` or ``items``."""
@@ -285,11 +274,11 @@ class Engine:
 
     def files(self, under: str | None = None) -> dict[str, FileRecord]:
         """What is known of the files below a folder (or of that very file; None: of all), by path."""
-        return self.catalog.files(self._collection.id, under)
+        return self.catalog.files(self._id, under)
 
     def by_hash(self, hashes: Collection[bytes]) -> dict[bytes, int]:
         """Of each content hash that is known, the id of the oldest item with that content."""
-        return self.catalog.by_hash(self._collection.id, hashes)
+        return self.catalog.by_hash(self._id, hashes)
 
     def copy_parts(self, item_id: int) -> list[NewPart]:
         """The parts of an item with their vectors, to add a byte-identical copy without encoding it again."""
@@ -308,44 +297,61 @@ class Engine:
 
     def attribute_kinds(self) -> dict[str, str]:
         """The attributes that items have: number, text, boolean or datetime, by name."""
-        return self.catalog.attribute_kinds(self._collection.id)
+        return self.catalog.attribute_kinds(self._id)
 
     def roots(self) -> dict[str, list[str]]:
         """The folders that were indexed, with the globs left out."""
-        return self.catalog.roots(self._collection.id)
+        return self.catalog.roots(self._id)
 
     def status(self) -> Status:
         """What the collection holds and what it costs."""
-        counts = {info.name: info.items for info in self.catalog.collections()}
-        files = [self.catalog.path, self.catalog.path.with_name(self.catalog.path.name + "-wal")]
-        index = self._snapshots.path
-        return Status(
-            home=self.home,
-            collection=self.collection,
-            model=self._collection.model,
-            space=self.space.id,
-            dim=self.space.dim,
-            items=counts.get(self.collection, 0),
-            parts={str(name): n for name, n in self.catalog.part_counts(self._collection.id).items()},
-            attributes=self.attribute_kinds(),
-            revision=self.catalog.revision()[0],
-            roots=self.roots(),
-            catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
-            index_bytes=index.stat().st_size if index.exists() else 0,
-            index_kind={str(name): index.kind for name, index in self._snapshots.current().indexes.items()},
-        )
+        from mmsearch.status import status_of
+
+        return status_of(self.catalog, self._era.info, self._snapshots)
 
     def check(self, repair: bool = False) -> list[str]:
         """What is wrong with the catalog and the index, a line each; ``repair`` mends it. See ``mmsearch.check``."""
         from mmsearch.check import check
 
-        return check(self.catalog, self._collection, self._snapshots, repair=repair)
+        return check(self.catalog, self._era.info, self._snapshots, repair=repair)
 
     def preload(self) -> None:
         """Start loading the encoder on a thread of its own, for a program that has other things to do first."""
         threading.Thread(target=self._warm_up, daemon=True).start()
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _follow(self, epoch: int) -> Era:
+        """The collection with the model that it has had since ``epoch``."""
+        with self._lock:
+            if self._era.info.epoch != epoch:
+                info = self.catalog.collection_by_id(self._id)
+                if info is not None:  # else it was deleted under our feet, and nothing is found
+                    self._era = self._open_era(info)
+            return self._era
+
+    def _search(self, asked: Query, snapshot: Snapshot, era: Era) -> list[Hit]:
+        from mmsearch.search import Search
+
+        found = [encode_term(term, era.info.dim, lambda: era.encoder, self._parts) for term in asked.terms]
+        vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
+        columns = mask = None
+        # The columns come second: the mask must know every part that the snapshot has.
+        if asked.where is not None or asked.path is not None:
+            columns = self._current_columns()
+            mask = columns.mask(asked.where, asked.path)
+        return Search(
+            self.catalog,
+            self._id,
+            snapshot,
+            asked,
+            vector,
+            [modality for _, modality in found],
+            lambda: era.encoder,
+            self._itself([term.item for term in asked.terms if term.item is not None]),
+            columns,
+            mask,
+        ).hits()
 
     @property
     def _snapshots(self) -> Snapshots:
@@ -355,7 +361,7 @@ class Engine:
 
                 self._snapshots_made = Snapshots(
                     self.catalog,
-                    self._collection,
+                    self._era.info,
                     device=self._device,
                     exact_limit=self._exact_limit,
                     notice=self._notice,
@@ -371,7 +377,7 @@ class Engine:
                 if columns is not None and self.catalog.has_revision(columns.revision, columns.tag):
                     columns = columns.advance()
                 else:  # the first, or a backup was restored
-                    columns = Columns(self.catalog, self._collection.id)
+                    columns = Columns(self.catalog, self._id)
                 self._columns = columns
             return columns
 
@@ -379,7 +385,7 @@ class Engine:
         """The items of a query and their byte-identical copies: no answer to "more like this"."""
         named = self.get(ids) if ids else []
         hashes = [item.content_hash for item in named if item.content_hash is not None]
-        return {*ids, *(found for found, _, _ in self.catalog.same_content(self._collection.id, hashes))}
+        return {*ids, *(found for found, _, _ in self.catalog.same_content(self._id, hashes))}
 
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])

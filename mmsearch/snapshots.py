@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmsearch.catalog import Catalog, CollectionInfo, index_path
+from mmsearch.catalog import Catalog, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
+from mmsearch.rows import CollectionInfo
 from mmsearch.types import Modality
 from mmsearch.vectors import EXACT_LIMIT, Stamp, VectorIndex, load, save, use_gpu
 
@@ -24,10 +25,12 @@ REBUILD = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The vector indexes of a collection at one revision."""
+    """The vector indexes of a collection at one revision, all of one space."""
 
     revision: int
     tag: int
+    epoch: int
+    space: str
     indexes: dict[Modality, VectorIndex]
 
     @property
@@ -86,7 +89,7 @@ class Snapshots:
             if before:
                 known = max((index.highest for index in before.indexes.values()), default=0)
                 following = self._advance(before, dict.fromkeys(Modality, known))
-                if self._outgrown(following):
+                if following is None or self._outgrown(following):
                     following, self._in_file = self._rebuilt(), False
                 self._current = following
             else:
@@ -99,10 +102,10 @@ class Snapshots:
         stored = None if use_gpu(self._device) else self._from_file()
         if stored:
             known_of = {modality: index.highest for modality, index in stored.indexes.items()}
-            following = self._advance(stored, known_of)
-            if not self._outgrown(following):
+            from_file = self._advance(stored, known_of)
+            if from_file is not None and not self._outgrown(from_file):
                 self._in_file = True
-                return following
+                return from_file
         missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
         if following.large and missing:
@@ -154,7 +157,7 @@ class Snapshots:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             self._notice(f"the index file of {name!r} is damaged ({error}); rebuilt from the catalog")
             return None
-        if stamp.uuid != self._catalog.uuid or stamp.space != self._collection.space:
+        if stamp.uuid != self._catalog.uuid:
             self._notice(f"the index file of {name!r} belongs to another catalog; rebuilt from this one")
             return None
         if not self._catalog.has_revision(stamp.revision, stamp.tag):
@@ -162,11 +165,20 @@ class Snapshots:
                 f"the index file of {name!r} is newer than the catalog (a restored backup?); rebuilt"
             )
             return None
-        return Snapshot(stamp.revision, stamp.tag, indexes)
+        epoch = self._catalog.epoch(self._collection.id)
+        if stamp.revision < epoch:
+            self._notice(f"the index file of {name!r} is that of its former model; rebuilt from the catalog")
+            return None
+        return Snapshot(stamp.revision, stamp.tag, epoch, stamp.space, indexes)
 
-    def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot:
-        """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id."""
+    def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot | None:
+        """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id.
+
+        None if the collection has another model since: then all vectors are others.
+        """
         changes = self._catalog.changes(self._collection.id, snapshot.revision, after)
+        if changes.epoch > snapshot.revision:
+            return None
         indexes = dict(snapshot.indexes)
         for modality, (ids, vectors) in changes.parts.items():
             if modality not in indexes:
@@ -174,10 +186,11 @@ class Snapshots:
             else:
                 indexes[modality] = indexes[modality].updated(ids, vectors, changes.removed)
         if len(changes.removed):
-            nothing = np.zeros(0, np.int64), np.zeros((0, self._collection.dim), np.float16)
             for modality in snapshot.indexes.keys() - changes.parts.keys():
-                indexes[modality] = indexes[modality].updated(*nothing, changes.removed)
-        return Snapshot(changes.revision, changes.tag, indexes)
+                index = indexes[modality]
+                nothing = np.zeros(0, np.int64), np.zeros((0, index.dim), np.float16)
+                indexes[modality] = index.updated(*nothing, changes.removed)
+        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes)
 
     def _outgrown(self, snapshot: Snapshot) -> bool:
         """Whether so much was added that searching it exactly has become slow."""
@@ -191,10 +204,10 @@ class Snapshots:
             modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit, device=self._device)
             for modality, (ids, vectors) in changes.parts.items()
         }
-        return Snapshot(changes.revision, changes.tag, indexes)
+        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes)
 
     def _write(self, snapshot: Snapshot) -> None:
-        stamp = Stamp(self._catalog.uuid, self._collection.space, snapshot.revision, snapshot.tag)
+        stamp = Stamp(self._catalog.uuid, snapshot.space, snapshot.revision, snapshot.tag)
         with translated(self.path):
             save(self.path, stamp, snapshot.indexes)
         self._in_file = True

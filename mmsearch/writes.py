@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, text, update
 from sqlalchemy.pool import QueuePool
 
@@ -17,20 +18,23 @@ from mmsearch.database import chunks
 from mmsearch.errors import ItemError
 from mmsearch.rows import FLOAT16
 from mmsearch.schema import (
+    admitted,
     attribute_names,
     attributes,
+    canonicals,
     collections,
     commits,
     items,
     parts,
     roots,
+    shadows,
     tombstones,
     vectors,
 )
 from mmsearch.types import Modality, NewItem, Vectors
 
 if TYPE_CHECKING:
-    from mmsearch.catalog import FileUpdate
+    from mmsearch.rows import FileUpdate, Identity
 
 
 def make_engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
@@ -46,15 +50,47 @@ def new_revision(connection: Connection) -> int:
     return int(connection.execute(row).scalar_one())
 
 
-def create_collection(connection: Connection, name: str, *, model: str, space: str, dim: int) -> None:
-    """Make a collection unless there is one of that name."""
-    if connection.execute(select(collections.c.id).where(collections.c.name == name)).first() is None:
-        row = {"name": name, "model": model, "space": space, "dim": dim, "created": time.time()}
-        connection.execute(insert(collections).values(row))
+def create_collection(connection: Connection, name: str, identity: Identity) -> int:
+    """Make a collection unless there is one of that name; returns its id."""
+    known = connection.execute(select(collections.c.id).where(collections.c.name == name)).scalar()
+    if known is not None:
+        return int(known)
+    row = {
+        "name": name,
+        "model": identity.model,
+        "space": identity.space.id,
+        "dim": identity.space.dim,
+        "created": time.time(),
+    }
+    made = connection.execute(insert(collections).values(row).returning(collections.c.id)).scalar_one()
+    admit(connection, made, identity.fingerprint, identity.canonicals)
+    return int(made)
+
+
+def admit(
+    connection: Connection,
+    collection: int,
+    fingerprint: str | None,
+    fresh: Mapping[Modality, NDArray[np.floating]],
+) -> None:
+    """Remember that an encoder may encode for a collection, and canonical vectors that it did not have yet."""
+    if fingerprint is not None:
+        values = {"collection_id": collection, "fingerprint": fingerprint}
+        connection.execute(insert(admitted).prefix_with("OR IGNORE").values(values))
+    for modality, rows in fresh.items():
+        values = {
+            "collection_id": collection,
+            "modality": modality.value,
+            "data": rows.astype("<f2").tobytes(),
+        }
+        connection.execute(insert(canonicals).prefix_with("OR IGNORE").values(values))
 
 
 def delete_collection(connection: Connection, collection: int) -> int:
-    """Delete a collection with everything in it; returns the number of items."""
+    """Delete a collection with everything in it, its shadow too; returns the number of items."""
+    shadow = select(shadows.c.shadow_id).where(shadows.c.collection_id == collection)
+    for hidden in connection.execute(shadow).scalars().all():
+        delete_collection(connection, hidden)
     ids = connection.execute(select(items.c.id).where(items.c.collection_id == collection)).scalars().all()
     new_revision(connection)
     drop_parts(connection, collection, ids, None)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from mmsearch import Engine, Modality, NewItem, NewPart, Query, Term, vectors
-from mmsearch.catalog import FileUpdate
 from mmsearch.database import Database
+from mmsearch.rows import FileUpdate
 from mmsearch.types import AttributeValue
 from tests.oracle import directions
 from tests.toy import ToyEncoder

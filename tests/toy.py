@@ -48,6 +48,7 @@ class ToyEncoder:
 
     def __init__(self, space: str = "toy", dim: int = 4) -> None:
         self.space = Space(space, dim)
+        self.fingerprint = f"{space} {dim}"
         self.modalities = frozenset(Modality)
         self.levels: dict[Modality, float] = {}
         self.means: dict[Modality, Vector] = {}

@@ -22,6 +22,12 @@ class Encoder(Protocol):
     def space(self) -> Space: ...
 
     @property
+    def fingerprint(self) -> str:
+        """What names these very weights and this preprocessing; cheap, no tower is loaded for it. Encoders with the
+        same fingerprint are not compared again.
+        """
+
+    @property
     def modalities(self) -> frozenset[Modality]:
         """What it can encode; the method of another modality raises ``ModelError``."""
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -275,14 +276,38 @@ class Manifest:
 
         Raises ``MissingExtra`` if a trunk's package is not installed.
         """
-        found = {}
-        for owner, section in [(self, self), *([(self.base, self._section("base"))] if self.base else [])]:
-            files = section._section("files")
-            for name in files._fields:
-                found[owner.folder / name] = files._section(name)._value("sha256", str)
+        files = self._section("files")
+        found = {self.folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+        found |= self.base_hashes()
         if isinstance(tower := self.text_tower(), PackagedTextTower):
             found[trunk_file(tower)] = tower.sha256
         return found
+
+    def base_hashes(self) -> dict[Path, str]:
+        """Files of the base that this model was made to meet, with their sha256 in hexadecimal."""
+        if self.base is None:
+            return {}
+        files = self._section("base")._section("files")
+        return {self.base.folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+
+    def fingerprint(self) -> str:
+        """A hash of this document, and of the base's: they hold the hashes of all files."""
+        digest = blake2b(digest_size=16)
+        for manifest in (self, self.base):
+            if manifest is not None:
+                digest.update(json.dumps(manifest._fields, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were made to meet the other towers of the space: those that stand on a base, and
+        those that were trained while the rest, and with it the space, stayed.
+        """
+        if self.base is not None:
+            return frozenset(modality for modality in Modality if self.has(modality))
+        trained = self._optional_section("trained")
+        if trained is None or trained._fields.get("base_space") != self.space().id:
+            return frozenset()
+        return frozenset(modality for modality in Modality if modality in trained._value("towers", list))
 
     def canonical(self) -> Path:
         """The archive of canonical inputs and vectors."""

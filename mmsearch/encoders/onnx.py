@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.encoders.canonical import CANONICAL_COSINE
 from mmsearch.encoders.manifest import AudioTower, Fusion, ImageTower, Manifest, TextTower
 from mmsearch.encoders.packaged import PackagedTextTower, TextTrunk, load_trunk
 from mmsearch.errors import ModelError
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["CANONICAL_COSINE", "OnnxEncoder", "load_tokenizer", "usable_cores", "verify"]
 
 Tower = ImageTower | TextTower | PackagedTextTower | AudioTower | Fusion
-
-CANONICAL_COSINE = 0.99
-"""A tower belongs to its space when its canonical vectors come out with at least this cosine."""
 
 
 class OnnxEncoder:
@@ -71,6 +69,25 @@ class OnnxEncoder:
     @property
     def audio_window(self) -> AudioWindow:
         return self._audio.window if self._audio else AudioWindow()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of ``model.json``, and of that of the base: they hold the hashes of all files."""
+        return self._manifest.fingerprint()
+
+    @property
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were made to meet the others of the space; they say nothing of which space it is."""
+        return self._manifest.adapted()
+
+    def check_base(self) -> None:
+        """Raises ``ModelError`` if the base that is installed is not the one this model was made to meet."""
+        for path, wanted in self._manifest.base_hashes().items():
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+                raise ModelError(
+                    f"{self.folder}: was made to meet another {path.name} than {path}. Take a version of this model "
+                    "that was made for the installed one."
+                )
 
     @cached_property
     def means(self) -> Mapping[Modality, Vector]:

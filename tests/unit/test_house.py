@@ -53,6 +53,7 @@ BELONGS_TO = {
     "rows": "catalog",
     "writes": "catalog",
     "columns": "catalog",
+    "shadows": "catalog",
     "filters": "catalog",
     "filter_grammar": "catalog",
     "exif": "media",
@@ -67,6 +68,8 @@ BELONGS_TO = {
     "snapshots": "engine",
     "search": "engine",
     "check": "engine",
+    "admission": "engine",
+    "status": "engine",
 }
 """Modules that the design does not name, and the one of the design that each is a part of."""
 
