@@ -68,6 +68,11 @@ class Era:
                 self._encoder = encoder
             return self._encoder
 
+    @property
+    def loaded(self) -> Encoder | None:
+        """The encoder, if it was needed so far."""
+        return self._encoder
+
     def settle(self) -> None:
         """Before vectors of the encoder are stored: give a collection that has no canonical vectors the encoder's.
 

@@ -115,6 +115,16 @@ class Database:
             except DBAPIError as error:
                 raise error.orig or error from error
 
+    def shrink(self) -> None:
+        """Give the room of deleted rows back to the disk. The file is written anew: that takes a while and room."""
+        with (
+            self.writing(what="shrinking the catalog"),
+            translated(self.path),
+            contextlib.closing(self._connect()) as connection,
+        ):
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextlib.contextmanager
     def writing(self, wait: float = 10.0, what: str = "") -> Iterator[None]:
         """Hold the right to write for a while; nested use is fine.

@@ -147,6 +147,12 @@ class Engine:
         """The collection's encoder, loaded on first use. Raises ``ModelError``, ``SpaceMismatch``."""
         return self._era.encoder
 
+    def use(self, encoder: Encoder, model: str) -> None:
+        """Encode with this encoder, called ``model``, from here on. Raises ``SpaceMismatch`` if it is not admitted."""
+        info = self.catalog.collection(self.collection)
+        with self._lock:
+            self._era = self._open_era(info, encoder, model=model)
+
     # -- writes --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
