@@ -149,9 +149,7 @@ class Engine:
 
     def use(self, encoder: Encoder, model: str) -> None:
         """Encode with this encoder, called ``model``, from here on. Raises ``SpaceMismatch`` if it is not admitted."""
-        info = self.catalog.collection(self.collection)
-        with self._lock:
-            self._era = self._open_era(info, encoder, model=model)
+        self._era = self._open_era(self.catalog.collection(self.collection), encoder, model=model)
 
     # -- writes --------------------------------------------------------------------------------------------------
 

@@ -104,8 +104,8 @@ def _summary(done: Migrated) -> None:
 
     copied = f" ({done.copied:,} of them by content that was known)" if done.copied else ""
     say(
-        f"{many(done.items, 'item')} of {done.collection!r} now have vectors of {safe(done.model)}: {done.encoded:,} encoded"
-        f"{copied}, {len(done.mapped):,} mapped, in {duration(done.seconds)}"
+        f"{many(done.items, 'item')} of {done.collection!r} now have vectors of {safe(done.model)}: {done.encoded:,} "
+        f"encoded{copied}, {len(done.mapped):,} mapped, in {duration(done.seconds)}"
     )
     for modality, found in done.quality.items():
         say(
