@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 
 from indexer.plan import File
@@ -39,9 +40,14 @@ class Counterparts:
         self._catalog = catalog
         self._era = era
         self._prepare = Preparer(era.encoder, ())
+        self._begun: set[bytes] = set()  # contents that are on their way
+        self._lock = threading.Lock()
 
-    def __call__(self, item: Item) -> Counterpart | Unable:
-        """The counterpart with all that is to be encoded as content, or why there is none."""
+    def __call__(self, item: Item) -> Counterpart | Unable | None:
+        """The counterpart with all that is to be encoded as content, or why there is none.
+
+        None if its content is on its way already, for another item: ask again when that is stored.
+        """
         for modality in sorted({part.modality for part in item.parts} - self._era.encoder.modalities):
             return Unable(item, f"{self._era.info.model} has no tower for modality {modality}")
         media = [part for part in item.parts if part.modality is not Modality.TEXT]
@@ -50,12 +56,25 @@ class Counterparts:
         if len(said) < len(texts):
             return Unable(item, "it has the vector of a text that is not in the catalog")
         copied = self._copied(item) if media else []
-        try:
-            seen = copied or (self._read(item, media) if media else [])
-        except MediaError as error:
-            return Unable(item, error.reason)
+        seen = copied
+        if media and not copied:
+            if not self._begin(item.content_hash):
+                return None
+            try:
+                seen = self._read(item, media)
+            except MediaError as error:
+                self._begun.discard(item.content_hash or b"")
+                return Unable(item, error.reason)
         # As indexed: a sound comes before what is said in it.
         return Counterpart(counterpart(item, [*seen, *said]), bool(copied))
+
+    def _begin(self, content_hash: bytes | None) -> bool:
+        """Whether nobody has begun with this content."""
+        with self._lock:
+            if content_hash is None or content_hash not in self._begun:
+                self._begun.add(content_hash or b"")
+                return True
+            return False
 
     def _copied(self, item: Item) -> list[NewPart]:
         """The pictures and sounds of an item with the same content that has its counterpart already."""

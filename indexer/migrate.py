@@ -180,8 +180,9 @@ class _Migration:
         started = time.perf_counter()
         todo = self._todo()
         self._tell_the_cost(len(todo))
-        while len(todo) > COMMIT_ITEMS:
-            self._encode(todo)
+        postponed = True
+        while todo and (postponed or len(todo) > COMMIT_ITEMS):
+            postponed = self._encode(todo)
             todo = self._todo()
         self._encode(todo)
         self._settle()
@@ -222,7 +223,7 @@ class _Migration:
             return
         parts, characters, total = self._sizes()
         share = items / max(total, 1)
-        needed = round(share * (parts * (2 * self._era.info.dim + _PART_BYTES) + 3 * characters))
+        needed = round(share * (parts * (2 * self._era.info.dim + _PART_BYTES) + 2 * characters))
         free = shutil.disk_usage(self._catalog.home).free
         if needed > free:
             raise StoreError(
@@ -245,16 +246,19 @@ class _Migration:
 
     # -- encoding --------------------------------------------------------------------------------------------------
 
-    def _encode(self, todo: Sequence[tuple[int, int]]) -> None:
-        """Make counterparts of these items and commit them in batches."""
+    def _encode(self, todo: Sequence[tuple[int, int]]) -> bool:
+        """Make counterparts of these items and commit them in batches. True if some wait for others of the same content
+        and are to be asked for again.
+        """
         if not todo:
-            return
+            return False
         encoder = self._era.encoder
         counterparts = Counterparts(self._catalog, self._era)
         made: list[NewItem] = []
         fresh: list[NewItem] = []
         encoded: list[Vectors] = []
         committed = time.monotonic()
+        postponed = False
 
         def encode() -> None:
             encoded.extend(encode_items(fresh, self._era.info.dim, lambda: encoder))
@@ -267,6 +271,8 @@ class _Migration:
                 for number, found in enumerate(ready, start=1):
                     if isinstance(found, Unable):
                         self._unable[min(part.id for part in found.item.parts)] = found
+                    elif found is None:
+                        postponed = True
                     else:
                         fresh.append(found.new)
                         self.report.copied += found.copied
@@ -281,6 +287,7 @@ class _Migration:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        return postponed
 
     def _items(self, todo: Sequence[tuple[int, int]]) -> Iterator[Item]:
         """The items as they are now; those that are gone or others by now are left to the next round."""

@@ -148,7 +148,9 @@ def prepare(what: str, home: Path) -> None:
                 for i in engine.items()
             ]
             engine.catalog.add(
-                shadow, new, [np.stack([part.vector for part in i.parts if part.vector is not None]) for i in new]
+                shadow,
+                new,
+                [np.stack([part.vector for part in i.parts if part.vector is not None]) for i in new],
             )
 
 
