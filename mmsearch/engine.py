@@ -326,11 +326,13 @@ class Engine:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _follow(self, epoch: int) -> Era:
-        """The collection with the model that it has had since ``epoch``."""
+        """The collection with the model that it has had since ``epoch``, or since later."""
         with self._lock:
             if self._era.info.epoch != epoch:
                 info = self.catalog.collection_by_id(self._id)
-                if info is not None:  # else it was deleted under our feet, and nothing is found
+                if (
+                    info is not None and info.epoch != self._era.info.epoch
+                ):  # None: it was deleted under our feet
                     self._era = self._open_era(info)
             return self._era
 
