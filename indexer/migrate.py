@@ -186,20 +186,26 @@ class _Migration:
             todo = self._todo()
         self._encode(todo)
         self._settle()
+        coming = self._engine.snapshots.beside(self._era.info)
         with self._writing("switching to another model"):
             locked = time.perf_counter()
             self._check()
             self._encode(self._todo())
             self._settle()
+            coming.refresh()
             if not shadows.switch(self._catalog, self._source.id, self._shadow):
                 raise StoreError(
                     f"collection {self._source.name!r} has items without parts: run `mmsearch check --repair` first"
                 )
+            try:
+                self._engine.snapshots.take_over(coming)
+            except StoreError as error:
+                self._notice(f"the vector index was not saved, the next start builds it again: {error}")
             self.report.locked = time.perf_counter() - locked
         self._engine.refresh()
         if self._era.loaded is not None:
             self._engine.use(self._era.loaded, self._era.info.model)
-        with contextlib.suppress(CatalogBusy):  # whoever writes saves the index
+        with contextlib.suppress(CatalogBusy):  # whoever writes saves what is left to save
             self._engine.save()
         shadow = shadows.find(self._catalog, self._source.id)
         self.report.items = shadow.total if shadow else 0
@@ -276,9 +282,10 @@ class _Migration:
                     else:
                         fresh.append(found.new)
                         self.report.copied += found.copied
-                    if len(fresh) >= encoder.batch_size:
+                    late = time.monotonic() - committed >= COMMIT_SECONDS
+                    if late or len(fresh) >= encoder.batch_size:
                         encode()
-                    if len(made) >= COMMIT_ITEMS or (made and time.monotonic() - committed >= COMMIT_SECONDS):
+                    if late or len(made) >= COMMIT_ITEMS:
                         self._commit(made, encoded)
                         committed = time.monotonic()
                     self._progress(number, len(todo))

@@ -216,7 +216,7 @@ class Engine:
     def save(self) -> None:
         """Bring the index file in line with the catalog, so that the next start is quick. Nothing is lost without."""
         with self.writing(what="saving the index"):
-            self._snapshots.save()
+            self.snapshots.save()
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Engine:
             raise QueryError(f"k must be at least 1, not {asked.k}")
         while True:
             # First what needs no encoder: `preload` may still be loading it on another core.
-            snapshot = self._snapshots.current(self._written)
+            snapshot = self.snapshots.current(self._written)
             try:
                 hits = self._search(asked, snapshot, self._follow(snapshot.epoch))
             except Exception:
@@ -243,12 +243,12 @@ class Engine:
             else:
                 if self.catalog.epoch(self._id) == snapshot.epoch:
                     return hits
-            self._snapshots.refresh()  # the collection was given another model meanwhile: this is no answer
+            self.snapshots.refresh()  # the collection was given another model meanwhile: this is no answer
 
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
-        changed = self._snapshots.refresh()
-        self._follow(self._snapshots.current().epoch)
+        changed = self.snapshots.refresh()
+        self._follow(self.snapshots.current().epoch)
         return changed
 
     def get(self, ids: Sequence[int]) -> list[Item]:
@@ -311,13 +311,13 @@ class Engine:
         """What the collection holds and what it costs."""
         from mmsearch.status import status_of
 
-        return status_of(self.catalog, self._era.info, self._snapshots)
+        return status_of(self.catalog, self._era.info, self.snapshots)
 
     def check(self, repair: bool = False) -> list[str]:
         """What is wrong with the catalog and the index, a line each; ``repair`` mends it. See ``mmsearch.check``."""
         from mmsearch.check import check
 
-        return check(self.catalog, self._era.info, self._snapshots, repair=repair)
+        return check(self.catalog, self._era.info, self.snapshots, repair=repair)
 
     def preload(self) -> None:
         """Start loading the encoder on a thread of its own, for a program that has other things to do first."""
@@ -346,21 +346,15 @@ class Engine:
         if asked.where is not None or asked.path is not None:
             columns = self._current_columns()
             mask = columns.mask(asked.where, asked.path)
+        kinds = [modality for _, modality in found]
+        named = self._itself([term.item for term in asked.terms if term.item is not None])
         return Search(
-            self.catalog,
-            self._id,
-            snapshot,
-            asked,
-            vector,
-            [modality for _, modality in found],
-            lambda: era.encoder,
-            self._itself([term.item for term in asked.terms if term.item is not None]),
-            columns,
-            mask,
+            self.catalog, self._id, snapshot, asked, vector, kinds, lambda: era.encoder, named, columns, mask
         ).hits()
 
     @property
-    def _snapshots(self) -> Snapshots:
+    def snapshots(self) -> Snapshots:
+        """The vector indexes."""
         with self._lock:
             if self._snapshots_made is None:
                 from mmsearch.snapshots import Snapshots

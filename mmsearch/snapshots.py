@@ -89,7 +89,9 @@ class Snapshots:
             if before:
                 known = max((index.highest for index in before.indexes.values()), default=0)
                 following = self._advance(before, dict.fromkeys(Modality, known))
-                if following is None or self._outgrown(following):
+                if following is None:
+                    following = self._started()
+                elif self._outgrown(following):
                     following, self._in_file = self._rebuilt(), False
                 self._current = following
             else:
@@ -139,6 +141,33 @@ class Snapshots:
                 if self._in_file and self.path.is_file() and not self._current.stale:
                     return
                 self._current = self._rebuilt()
+            self._keep(self._current)
+
+    def beside(self, shadow: CollectionInfo) -> Snapshots:
+        """Those of a collection's shadow, searched in the same way, built now. They have no file."""
+        coming = Snapshots(
+            self._catalog,
+            shadow,
+            device=self._device,
+            exact_limit=self._exact_limit,
+            notice=self._notice,
+        )
+        coming._current = coming._rebuilt()
+        return coming
+
+    def take_over(self, coming: Snapshots) -> None:
+        """Go on with the indexes of a shadow whose vectors have just become this collection's, and keep them in the
+        file: readers need not build them. The right to write must have been held since ``coming`` was refreshed.
+        """
+        indexes = coming.current().indexes
+        with self._lock:
+            self._in_file = False
+            if any(index.removed for index in indexes.values()):
+                self._current = None  # the file would not know what was removed
+                return
+            revision, tag = self._catalog.revision()
+            epoch, space = self._catalog.epoch(self._collection.id), coming.current().space
+            self._current = Snapshot(revision, tag, epoch, space, indexes)
             self._keep(self._current)
 
     def _keep(self, snapshot: Snapshot) -> None:

@@ -127,6 +127,11 @@ class VectorIndex:
         return max((int(segment.ids[-1]) for segment in self._segments() if len(segment.ids)), default=0)
 
     @property
+    def removed(self) -> int:
+        """How many vectors are still stored but cannot be found any more."""
+        return len(self._removed)
+
+    @property
     def tail(self) -> int:
         """How many vectors came or went since the base was built."""
         return sum(len(segment.ids) for segment in self._tail) + len(self._removed)

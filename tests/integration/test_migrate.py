@@ -28,6 +28,7 @@ from mmsearch.errors import ConfigError, MigrationRefused, SpaceMismatch, StoreE
 from mmsearch.media import load_image, load_sound
 from mmsearch.rows import FileUpdate
 from mmsearch.types import Space
+from mmsearch.vectors import VectorIndex
 from tests.colour_model import save_colour_model
 from tests.oracle import Piece, Thing, assert_best, directions, groups, unit
 from tests.sounds import save_sound
@@ -613,6 +614,8 @@ def test_a_stale_index_file_is_not_believed(engine: Engine, models: Path) -> Non
     stale = path.read_bytes()
     migrate(engine, models / "new")
     assert path.read_bytes() != stale, "the new one is there for the next start"
+    assert not list(path.parent.glob("*.tmp"))
+    assert [found.name for found in path.parent.iterdir()] == ["1.mmx"]
     notices: list[str] = []
     with Engine.open(engine.home, create=False, exact_limit=LIMIT, notice=notices.append) as other:
         other.search("red")
@@ -621,6 +624,34 @@ def test_a_stale_index_file_is_not_believed(engine: Engine, models: Path) -> Non
     with Engine.open(engine.home, create=False, exact_limit=LIMIT, notice=notices.append) as other:
         assert_encoded_by(other, models / "new")
     assert ["former model" in line for line in notices] == [True]
+
+
+def test_the_index_is_ready_when_the_switch_is_made(
+    engine: Engine, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers load it; to build it would take them long."""
+    built: list[int] = []
+    plain = VectorIndex.build
+
+    def build(ids: Any, vectors: Any, **options: Any) -> VectorIndex:
+        built.append(len(ids))
+        return plain(ids, vectors, **options)
+
+    engine.save()
+    with opened(engine.home) as reader:
+        reader.search("red")
+        steps: list[Callable[[], object]] = [
+            lambda: migrate(engine, models / "new"),
+            lambda: rollback(engine),
+        ]
+        for switch in steps:
+            switch()
+            with monkeypatch.context() as patch, opened(engine.home) as other:
+                patch.setattr(VectorIndex, "build", build)
+                reader.search("red")
+                other.search("red")
+                assert all(count <= LIMIT for count in built), "what is exact is read from the catalog"
+    assert_encoded_by(engine, models / "old")
 
 
 def test_two_migrations_at_once_do_not_undo_each_other(engine: Engine, models: Path) -> None:
