@@ -24,7 +24,19 @@ from mmsearch.types import Ids, Modality, Vectors
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["MAPPED", "Pairs", "Shadow", "drop_stale", "find", "forget", "make", "missing", "pairs", "switch"]
+__all__ = [
+    "MAPPED",
+    "Pairs",
+    "Shadow",
+    "drop_stale",
+    "find",
+    "forget",
+    "make",
+    "missing",
+    "models",
+    "pairs",
+    "switch",
+]
 
 MAPPED = "mapped"
 """Title of a shadow item with vectors that were not encoded but worked out from the other ones."""
@@ -65,6 +77,13 @@ def find(catalog: Catalog, collection: int) -> Shadow | None:
         ).fetchone()
     info = catalog.collection_by_id(row[0])
     return None if info is None else Shadow(info, bool(row[1]), done, mapped, total)
+
+
+def models(catalog: Catalog) -> dict[int, str]:
+    """The other model of each collection that has a shadow, by the collection's id."""
+    query = "SELECT s.collection_id, c.model FROM shadows s JOIN collections c ON c.id = s.shadow_id"
+    with catalog.reading() as connection:
+        return dict(connection.execute(query).fetchall())
 
 
 def make(catalog: Catalog, collection: int, identity: Identity) -> None:

@@ -171,15 +171,22 @@ def check(
 @collections.command("list")
 def list_collections(json: AsJson = False, home: Home = None) -> None:
     """List the collections of a home."""
+    from mmsearch import shadows
     from mmsearch.cli.text import json_line, safe, say, write_bytes
 
     with _catalog(home) as catalog:
         found = catalog.collections()
+        others = shadows.models(catalog)
     for info in found:
         if json:
             write_bytes([json_line(dataclasses.asdict(info) | {"created": info.created.isoformat()})])
         else:
-            say(f"{safe(info.name):<20} {info.items:>9,} items  {safe(info.model)}")
+            other = (
+                f" (and vectors of {safe(others[info.id])}, see `migrate --status`)"
+                if info.id in others
+                else ""
+            )
+            say(f"{safe(info.name):<20} {info.items:>9,} items  {safe(info.model)}{other}")
 
 
 @collections.command("create")

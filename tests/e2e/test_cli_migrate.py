@@ -43,6 +43,8 @@ def test_there_and_back_and_done(cli: Cli, new: Path, model: Path) -> None:
     assert {item for item, _ in there} == {item for item, _ in before}
     assert there != before
     assert str(new) in cli("status").out
+    (listed,) = cli("collections", "list").out.splitlines()
+    assert listed.endswith(f"7 items  {new} (and vectors of {model}, see `migrate --status`)")
     shown = cli("migrate", "default", "--status").out
     assert "former model" in shown
     assert "7 of 7 items" in shown
