@@ -22,7 +22,7 @@ from indexer.report import printable
 from mmsearch import shadows
 from mmsearch.admission import Era, identity_of, model_name
 from mmsearch.contents import encode_items
-from mmsearch.encoders import Encoder, load_encoder
+from mmsearch.encoders import Encoder
 from mmsearch.encoding import ahead
 from mmsearch.engine import Engine
 from mmsearch.errors import CatalogBusy, ConfigError, MigrationRefused, SpaceMismatch, StoreError
@@ -75,7 +75,6 @@ def migrate(
     map_vanished: bool = False,
     progress: Progress = lambda done, total: None,
     notice: Notice = lambda line: None,
-    threads: int | None = None,
     workers: int | None = None,
 ) -> Migrated:
     """Encode a collection with ``model`` and switch to it. None goes on with a migration that was begun.
@@ -92,9 +91,9 @@ def migrate(
     if model is None:
         if shadow is None or shadow.switched:
             raise ConfigError(f"collection {engine.collection!r}: to which model? Give --model NAME")
-        era = _era(engine, shadow, threads, notice)
+        era = _era(engine, shadow, notice)
     else:
-        encoder = load_encoder(model, threads=threads) if isinstance(model, str | Path) else model
+        encoder = engine.load(model) if isinstance(model, str | Path) else model
         era = _begun(engine, shadow, encoder, model_name(model), notice)
     return _Migration(engine, era, map_vanished, progress, notice, workers).run()
 
@@ -105,14 +104,13 @@ def rollback(
     map_vanished: bool = False,
     progress: Progress = lambda done, total: None,
     notice: Notice = lambda line: None,
-    threads: int | None = None,
     workers: int | None = None,
 ) -> Migrated:
     """Switch back to the former model. Only what was added or changed since is encoded. Raises as ``migrate`` does."""
     shadow = shadow_of(engine)
     if shadow is None or not shadow.switched:
         raise ConfigError(f"collection {engine.collection!r} has no former vectors to go back to")
-    era = _era(engine, shadow, threads, notice)
+    era = _era(engine, shadow, notice)
     return _Migration(engine, era, map_vanished, progress, notice, workers).run()
 
 
@@ -127,16 +125,16 @@ def finish(engine: Engine) -> int:
     return deleted
 
 
-def _era(engine: Engine, shadow: Shadow, threads: int | None, notice: Notice) -> Era:
+def _era(engine: Engine, shadow: Shadow, notice: Notice) -> Era:
     """The shadow with its own model, which is loaded when it is needed."""
-    return Era(engine.catalog, shadow.info, threads=threads, notice=notice)
+    return Era(engine.catalog, shadow.info, load=engine.load, notice=notice)
 
 
 def _begun(engine: Engine, shadow: Shadow | None, encoder: Encoder, name: str, notice: Notice) -> Era:
     """The shadow for the vectors of this encoder, made if there is none."""
     catalog, info = engine.catalog, engine.catalog.collection(engine.collection)
     with contextlib.suppress(SpaceMismatch):
-        Era(catalog, info, encoder, model=name, notice=notice)
+        Era(catalog, info, encoder, model=name, load=engine.load, notice=notice)
         raise ConfigError(f"collection {info.name!r} has the vectors of {name} already: nothing to migrate")
     if shadow is None:
         shadows.make(catalog, info.id, identity_of(encoder, name))

@@ -47,9 +47,7 @@ class Engine:
         exact_limit: int | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        """``Engine.open`` is the usual way in; this takes a catalog that is already open. ``model`` is the name that
-        ``encoder`` goes by.
-        """
+        """``Engine.open`` is the usual way in; this takes an open catalog. ``model`` is the name of ``encoder``."""
         self.catalog = catalog
         self.load = load
         self._device = device

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmsearch.cli.options import AsJson, Home, Threads, Yes, open_engine
+from mmsearch.cli.options import AsJson, Compile, Home, InPrecision, OnDevice, Threads, Yes, open_engine
 
 if TYPE_CHECKING:
     from indexer.migrate import Migrated
@@ -52,6 +52,9 @@ def migrate(
     json: AsJson = False,
     threads: Threads = None,
     home: Home = None,
+    device: OnDevice = None,
+    precision: InPrecision = None,
+    compile: Compile = None,
 ) -> None:
     """Give a collection another model: encode everything again, then switch at one stroke.
 
@@ -63,18 +66,18 @@ def migrate(
 
     if status + rollback + finish + (model is not None) > 1:
         raise ConfigError("choose one of --model, --status, --rollback and --finish")
-    with open_engine(home, collection, threads=threads) as engine:
+    with open_engine(
+        home, collection, device=device, threads=threads, precision=precision, compile=compile
+    ) as engine:
         if status:
             _show(engine, json)
         elif finish:
             _finish(engine, yes, json)
         else:
-            _migrate(engine, model, rollback, map_vanished, threads, json)
+            _migrate(engine, model, rollback, map_vanished, json)
 
 
-def _migrate(
-    engine: Engine, model: str | None, back: bool, map_vanished: bool, threads: int | None, json: bool
-) -> None:
+def _migrate(engine: Engine, model: str | None, back: bool, map_vanished: bool, json: bool) -> None:
     from indexer import migrate as work
     from mmsearch.cli.progress import counting
     from mmsearch.cli.text import json_line, note, write_bytes
@@ -85,7 +88,6 @@ def _migrate(
             "map_vanished": map_vanished,
             "progress": progress,
             "notice": note,
-            "threads": threads,
         }
         try:
             done = work.rollback(engine, **options) if back else work.migrate(engine, model, **options)
