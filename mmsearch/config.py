@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from mmsearch.errors import ConfigError
 
 __all__ = ["Device", "Settings", "config_file", "default_home", "env_name", "load_settings"]
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = str
+"""Where vectors are searched: ``auto``, ``cpu``, or ``cuda`` with what there should be on the GPUs, such as
+``cuda:flat`` or ``cuda:ivfpq:shards``: a kind of index (``flat``, ``ivfpq``, ``cagra``), and whether each GPU holds
+all vectors (``replicas``) or a part of them (``shards``)."""
 
 
 def _text(value: object) -> str:
@@ -27,8 +31,9 @@ def _folder(value: object) -> Path:
 
 
 def _device(value: object) -> str:
-    if value not in ("auto", "cpu", "cuda"):
-        raise ValueError("must be auto, cpu or cuda")
+    form = r"auto|cpu|cuda(:(flat|ivfpq|cagra))?(:(replicas|shards))?"
+    if not isinstance(value, str) or not re.fullmatch(form, value):
+        raise ValueError("must be auto, cpu or cuda, or cuda:KIND:LAYOUT as the documentation has them")
     return value
 
 
@@ -59,7 +64,10 @@ class Settings:
         metadata=_about(_text, "Model: a built-in name or a model folder. New collections: mini."),
     )
     device: Device = field(
-        default="auto", metadata=_about(_device, "Where vectors are searched: auto, cpu or cuda.")
+        default="auto",
+        metadata=_about(
+            _device, "Where vectors are searched: auto, cpu, cuda or cuda:KIND (see docs/operations.md)."
+        ),
     )
     threads: int | None = field(
         default=None, metadata=_about(_count, "CPU threads of the encoder. All cores if not given.")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.builds import check_build
 from mmsearch.catalog import Catalog, CollectionInfo, FileRecord, FileUpdate
 from mmsearch.config import Device, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
@@ -91,13 +92,14 @@ class Engine:
         """Open a collection in ``home`` (None: the user's data folder).
 
         A missing catalog or collection is made, with ``model`` (None: ``mini``), unless ``create`` is false. For a
-        collection that exists None stands for its own model. ``device`` says where vectors are searched, ``threads``
-        how many CPU threads the encoder uses (None: all cores), ``exact_limit`` up to how many vectors search is exact;
-        ``notice`` is called with a line for all that was degraded or mended.
+        collection that exists None stands for its own model. ``device`` (see ``mmsearch.config.Device``) says where
+        vectors are searched, ``threads`` how many CPU threads the encoder uses (None: all cores), ``exact_limit`` up to
+        how many vectors search is exact; ``notice`` is called with a line for all that was degraded or mended.
 
         Raises ``StoreError`` if there is no catalog or it cannot be read, ``CollectionNotFound``, ``SpaceMismatch``
-        if ``model`` maps into another space than the collection's vectors, ``ModelError``.
+        if ``model`` maps into another space than the collection's vectors, ``ModelError``, ``ConfigError`` (two FAISS).
         """
+        check_build()
         encoder = load_encoder(model, threads=threads) if isinstance(model, str | Path) else model
         catalog = Catalog(Path(home).expanduser() if home is not None else default_home(), create=create)
         try:
@@ -325,7 +327,7 @@ class Engine:
             roots=self.roots(),
             catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
             index_bytes=index.stat().st_size if index.exists() else 0,
-            index_kind={str(name): index.kind for name, index in self._snapshots.current().indexes.items()},
+            index_kind={str(name): index.about for name, index in self._snapshots.current().indexes.items()},
         )
 
     def check(self, repair: bool = False) -> list[str]:

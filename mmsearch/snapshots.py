@@ -15,8 +15,9 @@ import numpy as np
 from mmsearch.catalog import Catalog, CollectionInfo, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
-from mmsearch.types import Modality
-from mmsearch.vectors import EXACT_LIMIT, Stamp, VectorIndex, load, save, use_gpu
+from mmsearch.gpu import use_gpu
+from mmsearch.types import Ids, Modality
+from mmsearch.vectors import EXACT_LIMIT, Float16, Stamp, VectorIndex, load, save
 
 REBUILD = 0.05
 """Share of changed vectors from which the compressed index is built and written anew."""
@@ -95,14 +96,13 @@ class Snapshots:
 
     def _started(self) -> Snapshot:
         """The first snapshot: from the index file if it is of use, else from the catalog alone."""
-        # The file has compressed vectors; a GPU scans the full ones.
-        stored = None if use_gpu(self._device) else self._from_file()
+        stored = self._from_file()
         if stored:
             known_of = {modality: index.highest for modality, index in stored.indexes.items()}
             following = self._advance(stored, known_of)
             if not self._outgrown(following):
                 self._in_file = True
-                return following
+                return self._on_gpu(following)
         missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
         if following.large and missing:
@@ -170,7 +170,7 @@ class Snapshots:
         indexes = dict(snapshot.indexes)
         for modality, (ids, vectors) in changes.parts.items():
             if modality not in indexes:
-                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids), device=self._device)
+                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids))
             else:
                 indexes[modality] = indexes[modality].updated(ids, vectors, changes.removed)
         if len(changes.removed):
@@ -188,10 +188,26 @@ class Snapshots:
     def _rebuilt(self) -> Snapshot:
         changes = self._catalog.changes(self._collection.id, 0, {})
         indexes = {
-            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit, device=self._device)
+            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit)
             for modality, (ids, vectors) in changes.parts.items()
         }
-        return Snapshot(changes.revision, changes.tag, indexes)
+        return self._on_gpu(Snapshot(changes.revision, changes.tag, indexes), changes.parts)
+
+    def _on_gpu(
+        self, snapshot: Snapshot, parts: Mapping[Modality, tuple[Ids, Float16]] | None = None
+    ) -> Snapshot:
+        """The snapshot with its compressed bases on the GPUs too, if there are any; ``parts`` is all of the catalog."""
+        if not use_gpu(self._device) or not snapshot.large:
+            return snapshot
+        if parts is None:  # the index file has no full vectors
+            parts = self._catalog.changes(self._collection.id, 0, {}).parts
+        indexes = dict(snapshot.indexes)
+        for modality, (ids, vectors) in parts.items():
+            if modality in indexes:
+                indexes[modality], reason = indexes[modality].on_gpu(ids, vectors, self._device)
+                if reason:
+                    self._notice(f"{modality.value} vectors of {self._collection.name!r}: {reason}")
+        return dataclasses.replace(snapshot, indexes=indexes)
 
     def _write(self, snapshot: Snapshot) -> None:
         stamp = Stamp(self._catalog.uuid, self._collection.space, snapshot.revision, snapshot.tag)

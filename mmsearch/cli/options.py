@@ -29,7 +29,7 @@ def _option(name: str, metavar: str | None, about: str = "") -> Any:
 
 Home = Annotated[Path | None, _option("home", "FOLDER")]
 Collection = Annotated[str | None, _option("collection", "NAME")]
-OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda")]
+OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda[:KIND]")]
 Threads = Annotated[int | None, _option("threads", "N")]
 NewModel = Annotated[str | None, _option("model", "NAME|FOLDER")]
 OtherModel = Annotated[
@@ -72,13 +72,20 @@ def open_engine(
     from mmsearch.engine import Engine
     from mmsearch.errors import CollectionNotFound
 
+    # One command is over before a GPU is filled; whoever wants it there all the same says so.
+    device = "cpu" if settings.device == "auto" else settings.device
+    if device != "cpu":
+        from mmsearch.gpu import use_gpu
+
+        use_gpu(device)  # tells now, and not after an hour of encoding, that there is none
+
     def opened(model: str | None, create: bool) -> Engine:
         return Engine.open(
             settings.home,
             collection=settings.collection,
             model=model,
             create=create,
-            device=settings.device,
+            device=device,
             threads=settings.threads,
             notice=note,
         )
