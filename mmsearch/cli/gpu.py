@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -69,7 +70,7 @@ def _swap(build: Build, dry_run: bool) -> None:
     steps = swap(tool, build)
     if dry_run:
         for command in steps.values():
-            say(" ".join(command))
+            say(shlex.join(command))
         if build != "faiss-cpu":
             say("# and a stand-in for faiss-cpu without files, so that mmsearch's requirement stays met")
         return
@@ -101,5 +102,5 @@ def _finished(build: Build, install: list[str]) -> bool:
 def _ran(command: list[str]) -> bool:
     from mmsearch.cli.text import note
 
-    note(" ".join(command))
+    note(shlex.join(command))
     return subprocess.run(command, check=False).returncode == 0
