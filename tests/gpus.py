@@ -136,6 +136,8 @@ def install(machine: Machine, patch: pytest.MonkeyPatch, *, cuvs: bool = True) -
     if cuvs:
         stand_ins |= {"GpuIndexCagra": Cagra, "SearchParametersCagra": Walk}
         stand_ins["GpuIndexCagraConfig"] = config_named("GpuIndexCagraConfig")
+    else:
+        patch.delattr(faiss, "GpuIndexCagra", raising=False)
     for name, stand_in in stand_ins.items():
         patch.setattr(faiss, name, stand_in, raising=False)
 
