@@ -19,6 +19,9 @@ Device: TypeAlias = str
 ``cuda:flat`` or ``cuda:ivfpq:shards``: a kind of index (``flat``, ``ivfpq``, ``cagra``), and whether each GPU holds
 all vectors (``replicas``) or a part of them (``shards``)."""
 
+DEVICE = re.compile(r"auto|cpu|cuda(?::(flat|ivfpq|cagra))?(?::(replicas|shards))?")
+"""What a ``Device`` may be; its groups are kind and layout."""
+
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
@@ -31,9 +34,10 @@ def _folder(value: object) -> Path:
 
 
 def _device(value: object) -> str:
-    form = r"auto|cpu|cuda(:(flat|ivfpq|cagra))?(:(replicas|shards))?"
-    if not isinstance(value, str) or not re.fullmatch(form, value):
-        raise ValueError("must be auto, cpu or cuda, or cuda:KIND:LAYOUT as the documentation has them")
+    if not isinstance(value, str) or not DEVICE.fullmatch(value):
+        raise ValueError(
+            "must be auto, cpu or cuda (or cuda:flat, cuda:ivfpq, cuda:cagra, and :replicas or :shards behind)"
+        )
     return value
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.builds import check_build
+from mmsearch.config import DEVICE
 from mmsearch.errors import ConfigError
 from mmsearch.types import Ids, Vector, Vectors
 
@@ -72,23 +73,27 @@ class Plan:
         return f"{self.kind} on GPU" if self.gpus == 1 else f"{self.kind}, {self.gpus} GPU {self.layout}"
 
 
+Need: TypeAlias = Literal["auto", "never", "must"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Wish:
     """What ``device`` asks for; None: the planner chooses."""
 
-    gpu: Literal["auto", "never", "must"]
+    gpu: Need
     kind: GpuKind | None = None
     layout: Layout | None = None
 
 
 def wish(device: str) -> Wish:
-    """Read a ``device`` as ``mmsearch.config`` lets it pass: ``auto``, ``cpu``, ``cuda[:kind][:layout]``."""
-    name, *rest = device.split(":")
-    if name != "cuda":
-        return Wish("never" if name == "cpu" else "auto")
-    kind = next((kind for kind in get_args(GpuKind) if kind in rest), None)
-    layout = next((layout for layout in get_args(Layout) if layout in rest), None)
-    return Wish("must", kind, layout)
+    """Read a ``mmsearch.config.Device``. Raises ``ConfigError`` if it is none."""
+    read = DEVICE.fullmatch(device)
+    if read is None:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:KIND:LAYOUT, not {device!r}")
+    needs: dict[str, Need] = {"auto": "auto", "cpu": "never"}
+    kind = next((kind for kind in get_args(GpuKind) if kind == read[1]), None)
+    layout = next((layout for layout in get_args(Layout) if layout == read[2]), None)
+    return Wish(needs.get(device, "must"), kind, layout)
 
 
 def gpu_count() -> int:

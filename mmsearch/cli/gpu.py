@@ -24,7 +24,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the commands
 @app.command("install")
 def install(
     cuvs: Annotated[
-        bool, typer.Option("--cuvs", help="The build with NVIDIA cuVS, which has CAGRA (CUDA 13, 1.7 GB).")
+        bool, typer.Option("--cuvs", help="The build with NVIDIA cuVS, which has CAGRA (CUDA 13, 1.8 GB).")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:

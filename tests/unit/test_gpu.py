@@ -294,6 +294,12 @@ def test_codes_are_of_a_length_that_the_kernels_know_and_that_divides(dim: int) 
     assert length in {1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96}
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", "auto:flat", ""])
+def test_a_device_that_is_none_is_an_error(device: str) -> None:
+    with pytest.raises(ConfigError, match="device must be auto, cpu, cuda"):
+        use_gpu(device)
+
+
 def test_cuda_without_a_gpu_build_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("StandardGpuResources", "GpuIndexFlatIP", "GpuIndexIVFPQ", "GpuIndexCagra"):
         monkeypatch.delattr(faiss, name, raising=False)
