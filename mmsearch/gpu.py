@@ -202,17 +202,19 @@ def placed(ids: Ids, vectors: Float16, device: str) -> GpuCopy | str:
     Raises ``ConfigError`` if ``device`` insists on a GPU and they do not fit, ``RuntimeError`` of FAISS never.
     """
     wanted = wish(device)
-    free = free_memory()
-    chosen = plan(len(ids), vectors.shape[1], free, wanted)
-    room = f"{len(ids):,} vectors do not fit into the free memory of {len(free)} GPU(s), {min(free) >> 20:,} MiB each"
-    if chosen:
-        try:
+    try:
+        free = free_memory()
+        chosen = plan(len(ids), vectors.shape[1], free, wanted)
+        if chosen:
             return GpuCopy(ids, vectors, chosen)
-        except (RuntimeError, MemoryError) as error:
-            room = f"{len(ids):,} vectors could not be put on {len(free)} GPU(s) as {chosen}: {error}"
+        least = min(free) >> 20
+        reason = f"they do not fit into the free memory of {len(free)} GPU(s), {least:,} MiB on the fullest"
+    except (ConfigError, RuntimeError, MemoryError) as error:  # FAISS's and CUDA's errors are RuntimeErrors
+        reason = str(error)
+    what = f"{len(ids):,} vectors are not put on GPUs: {reason}"
     if wanted.gpu == "must":
-        raise ConfigError(f"--device {device}: {room}. Use --device cuda:ivfpq, more GPUs, or --device auto")
-    return f"{room}; they are searched on the CPU"
+        raise ConfigError(f"--device {device}: {what}. Use --device cuda:ivfpq, more GPUs, or --device auto")
+    return f"{what}; they are searched on the CPU"
 
 
 @dataclasses.dataclass(frozen=True)

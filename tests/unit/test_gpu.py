@@ -329,9 +329,21 @@ def test_what_does_not_fit_stays_on_the_cpu_with_a_word_or_is_an_error(machine: 
     machine.free = [200 << 20, GIB]
     index, reason = base.on_gpu(IDS, STORED, "auto")
     assert index is base
-    assert "9,000 vectors do not fit" in reason
+    assert "9,000 vectors are not put on GPUs: they do not fit" in reason
     assert "200 MiB" in reason
-    with pytest.raises(ConfigError, match=r"--device cuda: 9,000 vectors do not fit"):
+    with pytest.raises(ConfigError, match=r"--device cuda: 9,000 vectors .* do not fit"):
+        base.on_gpu(IDS, STORED, "cuda")
+
+
+def test_a_gpu_that_does_not_answer_is_told_of_or_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The question goes to the CUDA runtime itself, which knows of no ninth GPU or is not there."""
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 9)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    base = VectorIndex.build(IDS, STORED, exact_limit=0)
+    assert "CUDA" in base.on_gpu(IDS, STORED, "auto")[1]
+    with pytest.raises(ConfigError, match="CUDA"):
         base.on_gpu(IDS, STORED, "cuda")
 
 
