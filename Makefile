@@ -79,5 +79,5 @@ card: $(VENV)-extras/.installed-extras packages ## write the figures of the buil
 	@touch $@ $*/.installed
 
 %/.installed-extras: pyproject.toml | %/bin/python
-	$(PIP) torch==2.13.0 --editable ".[dev,multilingual,train,voice]"
+	$(PIP) torch==2.13.0 --editable ".[dev,clip,multilingual,train,voice]"
 	@touch $@

@@ -8,16 +8,26 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mmsearch.errors import ConfigError
 
-__all__ = ["Device", "Settings", "config_file", "default_home", "env_name", "load_settings"]
+__all__ = [
+    "Device",
+    "Precision",
+    "Settings",
+    "config_file",
+    "default_home",
+    "env_name",
+    "load_settings",
+    "models_folder",
+]
 
 Device: TypeAlias = str
-"""Where vectors are searched: ``auto``, ``cpu``, or ``cuda`` with what there should be on the GPUs, such as
+"""Where vectors are searched and torch encodes: ``auto``, ``cpu``, or ``cuda`` with how vectors lie on the GPUs, as in
 ``cuda:flat`` or ``cuda:ivfpq:shards``: a kind of index (``flat``, ``ivfpq``, ``cagra``), and whether each GPU holds
 all vectors (``replicas``) or a part of them (``shards``)."""
+Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
 
 DEVICE = re.compile(r"auto|cpu|cuda(?::(flat|ivfpq|cagra))?(?::(replicas|shards))?")
 """What a ``Device`` may be; its groups are kind and layout."""
@@ -39,6 +49,23 @@ def _device(value: object) -> str:
             "must be auto, cpu or cuda (or cuda:flat, cuda:ivfpq, cuda:cagra, and :replicas or :shards behind)"
         )
     return value
+
+
+def _choice(*words: str) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if value not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return value
+
+    return read
+
+
+def _switch(value: object) -> bool:
+    if value in (True, "1", "true", "yes", "on"):
+        return True
+    if value in (False, "0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
 
 
 def _count(value: object) -> int:
@@ -65,16 +92,36 @@ class Settings:
     collection: str = field(default="default", metadata=_about(_text, "Collection to work on."))
     model: str | None = field(
         default=None,
-        metadata=_about(_text, "Model: a built-in name or a model folder. New collections: mini."),
+        metadata=_about(
+            _text, "Model: a name of `mmsearch models list` or a model folder. New collections: mini."
+        ),
     )
     device: Device = field(
         default="auto",
         metadata=_about(
-            _device, "Where vectors are searched: auto, cpu, cuda or cuda:KIND (see docs/operations.md)."
+            _device,
+            "Where vectors are searched, and where torch encodes: auto, cpu, cuda or cuda:KIND (docs/operations.md).",
         ),
     )
     threads: int | None = field(
         default=None, metadata=_about(_count, "CPU threads of the encoder. All cores if not given.")
+    )
+    precision: Precision = field(
+        default="auto",
+        metadata=_about(
+            _choice("auto", "fp32", "fp16", "bf16"),
+            "Precision of models that torch runs: auto (by device), fp32, fp16 or bf16.",
+        ),
+    )
+    compile: bool = field(
+        default=False,
+        metadata=_about(
+            _switch, "Whether torch compiles the towers: minutes at the start, then faster batches."
+        ),
+    )
+    models: Path | None = field(
+        default=None,
+        metadata=_about(_folder, "Folder of downloaded models. The user's data folder if not given."),
     )
 
 
@@ -115,7 +162,7 @@ def load_settings(*, env: Mapping[str, str] | None = None, **flags: object) -> S
         if name not in fields:
             raise ConfigError(f"{path}: unknown setting {name!r}. Known are: {', '.join(fields)}")
         put(name, value, str(path))
-        if name == "home":  # a relative home in a file means: next to that file, wherever the user stands
+        if name in ("home", "models"):  # a relative one in a file means: next to it, wherever the user stands
             values[name] = path.parent / values[name]
     for name in fields:
         if env.get(env_name(name)):
@@ -133,6 +180,15 @@ def load_settings(*, env: Mapping[str, str] | None = None, **flags: object) -> S
 def default_home() -> Path:
     """The home where none is given: from the environment or the TOML file, else the user's data folder."""
     return load_settings().home
+
+
+def models_folder() -> Path:
+    """Where downloaded models are: from the environment or the TOML file, else in the user's data folder."""
+    if (chosen := load_settings().models) is not None:
+        return chosen
+    import platformdirs
+
+    return platformdirs.user_data_path("mmsearch", appauthor=False) / "models"
 
 
 def _read_toml(path: Path, *, required: bool) -> dict[str, object]:

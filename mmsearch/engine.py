@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from mmsearch.builds import check_build
 from mmsearch.catalog import Catalog, CollectionInfo, FileRecord, FileUpdate
-from mmsearch.config import Device, default_home
+from mmsearch.config import Device, Precision, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
-from mmsearch.encoders import Encoder, load_encoder
+from mmsearch.encoders import Encoder, full_name, load_encoder
 from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
 from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
@@ -57,8 +58,8 @@ class Engine:
         collection: CollectionInfo,
         encoder: Encoder | None = None,
         *,
+        load: Callable[[str | Path], Encoder] = load_encoder,
         device: Device = "auto",
-        threads: int | None = None,
         exact_limit: int | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
@@ -67,7 +68,7 @@ class Engine:
         self._collection = collection
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
-        self._threads = threads
+        self._load = load
         self._device = device
         self._exact_limit = exact_limit
         self._notice = notice or (lambda line: None)
@@ -86,6 +87,8 @@ class Engine:
         create: bool = True,
         device: Device = "auto",
         threads: int | None = None,
+        precision: Precision = "auto",
+        compile: bool = False,
         exact_limit: int | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> Engine:
@@ -93,14 +96,18 @@ class Engine:
 
         A missing catalog or collection is made, with ``model`` (None: ``mini``), unless ``create`` is false. For a
         collection that exists None stands for its own model. ``device`` (see ``mmsearch.config.Device``) says where
-        vectors are searched, ``threads`` how many CPU threads the encoder uses (None: all cores), ``exact_limit`` up to
-        how many vectors search is exact; ``notice`` is called with a line for all that was degraded or mended.
+        vectors are searched and, like ``precision`` and ``compile``, how torch runs a model (``load_encoder``),
+        ``threads`` how many CPU threads the encoder uses (None: all cores), ``exact_limit`` up to how many vectors
+        search is exact; ``notice`` is called with a line for all that was degraded or mended.
 
         Raises ``StoreError`` if there is no catalog or it cannot be read, ``CollectionNotFound``, ``SpaceMismatch``
         if ``model`` maps into another space than the collection's vectors, ``ModelError``, ``ConfigError`` (two FAISS).
         """
         check_build()
-        encoder = load_encoder(model, threads=threads) if isinstance(model, str | Path) else model
+        load = functools.partial(
+            load_encoder, threads=threads, device=device, precision=precision, compile=compile
+        )
+        encoder = load(model) if isinstance(model, str | Path) else model
         catalog = Catalog(Path(home).expanduser() if home is not None else default_home(), create=create)
         try:
             try:
@@ -108,8 +115,10 @@ class Engine:
             except CollectionNotFound:
                 if not create:
                     raise
-                encoder = encoder or load_encoder("mini", threads=threads)
-                name, space = "mini" if model is None else _model_name(model), encoder.space
+                encoder = encoder or load("mini")
+                name = model or "mini"
+                name = full_name(name) if isinstance(name, str | Path) else encoder.space.id
+                space = encoder.space
                 info = catalog.create_collection(collection, model=name, space=space.id, dim=space.dim)
             if encoder is not None and encoder.space != Space(info.space, info.dim):
                 raise SpaceMismatch(
@@ -120,9 +129,7 @@ class Engine:
         except BaseException:
             catalog.close()
             raise
-        return cls(
-            catalog, info, encoder, device=device, threads=threads, exact_limit=exact_limit, notice=notice
-        )
+        return cls(catalog, info, encoder, load=load, device=device, exact_limit=exact_limit, notice=notice)
 
     def __enter__(self) -> Engine:
         return self
@@ -154,7 +161,7 @@ class Engine:
         """The collection's encoder, loaded on first use. Raises ``ModelError``, ``SpaceMismatch``."""
         with self._encoder_lock:
             if self._encoder is None:
-                encoder = load_encoder(self._collection.model, threads=self._threads)
+                encoder = self._load(self._collection.model)
                 if encoder.space != self.space:
                     raise SpaceMismatch(
                         f"the model {self._collection.model!r} now maps into {encoder.space.id!r}, but collection "
@@ -389,11 +396,3 @@ class Engine:
     def _warm_up(self) -> None:
         with contextlib.suppress(Exception):  # whoever asks for the encoder next gets the error
             self.encoder.encode_texts(["warm up"])
-
-
-def _model_name(model: str | Path | Encoder) -> str:
-    """What a collection remembers: a built-in name, the absolute folder, or the space of a program's encoder."""
-    if not isinstance(model, str | Path):
-        return model.space.id
-    folder = Path(model).expanduser()
-    return str(folder.absolute()) if (folder / "model.json").is_file() else str(model)

@@ -15,7 +15,7 @@ import numpy as np
 from mmsearch.catalog import Catalog, CollectionInfo, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
-from mmsearch.gpu import use_gpu
+from mmsearch.gpu import use_gpu, wish
 from mmsearch.types import Ids, Modality
 from mmsearch.vectors import EXACT_LIMIT, Float16, Stamp, VectorIndex, load, save
 
@@ -65,13 +65,21 @@ class Snapshots:
         self._lock = threading.Lock()
         self._current: Snapshot | None = None
         self._in_file = False  # whether the current bases are those of the index file
+        # Left to itself a program that asks once, as a command does, is not worth filling a GPU.
+        self._on_gpus = wish(device).gpu != "auto"
 
     def current(self, revision: int = 0) -> Snapshot:
         """The snapshot, brought up to the newest revision if it is older than ``revision``."""
         snapshot = self._current
         if snapshot is None or snapshot.revision < revision:
             self.refresh()
-            snapshot = self._current
+        elif not self._on_gpus and self._lock.acquire(blocking=False):  # others go on with what there is
+            try:
+                self._on_gpus = True
+                self._current = self._placed(self._current or snapshot)
+            finally:
+                self._lock.release()
+        snapshot = self._current
         assert snapshot is not None
         return snapshot
 
@@ -102,7 +110,7 @@ class Snapshots:
             following = self._advance(stored, known_of)
             if not self._outgrown(following):
                 self._in_file = True
-                return self._on_gpu(following)
+                return self._placed(following)
         missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
         if following.large and missing:
@@ -191,13 +199,13 @@ class Snapshots:
             modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit)
             for modality, (ids, vectors) in changes.parts.items()
         }
-        return self._on_gpu(Snapshot(changes.revision, changes.tag, indexes), changes.parts)
+        return self._placed(Snapshot(changes.revision, changes.tag, indexes), changes.parts)
 
-    def _on_gpu(
+    def _placed(
         self, snapshot: Snapshot, parts: Mapping[Modality, tuple[Ids, Float16]] | None = None
     ) -> Snapshot:
         """The snapshot with its compressed bases on the GPUs too, if there are any; ``parts`` is all of the catalog."""
-        if not use_gpu(self._device) or not snapshot.large:
+        if not self._on_gpus or not use_gpu(self._device) or not snapshot.large:
             return snapshot
         if parts is None:  # the index file has no full vectors
             parts = self._catalog.changes(self._collection.id, 0, {}).parts

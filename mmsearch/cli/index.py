@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmsearch.cli.options import Collection, Home, NewModel, OnDevice, Threads, has_catalog, open_engine
+from mmsearch.cli.options import (
+    Collection,
+    Compile,
+    Home,
+    InPrecision,
+    NewModel,
+    OnDevice,
+    Threads,
+    has_catalog,
+    open_engine,
+)
 
 if TYPE_CHECKING:
     from indexer.report import Listener, Progress, Report
@@ -60,6 +70,8 @@ def index(
     collection: Collection = None,
     home: Home = None,
     device: OnDevice = None,
+    precision: InPrecision = None,
+    compile: Compile = None,
 ) -> None:
     """Index pictures, texts and sounds, and bring what was indexed before up to date.
 
@@ -72,7 +84,14 @@ def index(
     if missing and not has_catalog(home):
         raise MediaError(missing[0], "no such file or folder")  # no catalog is made for a slip of the fingers
     with open_engine(
-        home, collection, model=model, device=device, threads=threads, create=bool(paths)
+        home,
+        collection,
+        model=model,
+        device=device,
+        threads=threads,
+        precision=precision,
+        compile=compile,
+        create=bool(paths),
     ) as engine:
         jobs = _jobs(engine, paths, exclude)
         if not jobs:

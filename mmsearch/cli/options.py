@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmsearch.config import Device, Settings, env_name, load_settings
+from mmsearch.config import Device, Precision, Settings, env_name, load_settings
 
 if TYPE_CHECKING:
     from indexer.transfer import Header
@@ -19,10 +19,11 @@ _HELP = {field.name: field.metadata["help"] for field in dataclasses.fields(Sett
 
 def _option(name: str, metavar: str | None, about: str = "") -> Any:
     """The option of one setting, described by the table of settings."""
+    setting = name.partition("/")[0]
     return typer.Option(
         f"--{name}",
         metavar=metavar,
-        help=f"{about or _HELP[name]} Variable: {env_name(name)}.",
+        help=f"{about or _HELP[setting]} Variable: {env_name(setting)}.",
         show_default=False,
     )
 
@@ -31,6 +32,8 @@ Home = Annotated[Path | None, _option("home", "FOLDER")]
 Collection = Annotated[str | None, _option("collection", "NAME")]
 OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda[:KIND]")]
 Threads = Annotated[int | None, _option("threads", "N")]
+InPrecision = Annotated[Precision | None, _option("precision", "auto|fp32|fp16|bf16")]
+Compile = Annotated[bool | None, _option("compile/--no-compile", None)]
 NewModel = Annotated[str | None, _option("model", "NAME|FOLDER")]
 OtherModel = Annotated[
     str | None,
@@ -59,6 +62,8 @@ def open_engine(
     model: str | None = None,
     device: Device | None = None,
     threads: int | None = None,
+    precision: Precision | None = None,
+    compile: bool | None = None,
     create: bool = False,
     made_for: Header | None = None,
 ) -> Engine:
@@ -68,16 +73,22 @@ def open_engine(
     """
     from mmsearch.cli.text import note
 
-    settings = load_settings(home=home, collection=collection, model=model, device=device, threads=threads)
+    settings = load_settings(
+        home=home,
+        collection=collection,
+        model=model,
+        device=device,
+        threads=threads,
+        precision=precision,
+        compile=compile,
+    )
     from mmsearch.engine import Engine
     from mmsearch.errors import CollectionNotFound
 
-    # One command is over before a GPU is filled; whoever wants it there all the same says so.
-    device = "cpu" if settings.device == "auto" else settings.device
-    if device != "cpu":
+    if settings.device.startswith("cuda"):
         from mmsearch.gpu import use_gpu
 
-        use_gpu(device)  # tells now, and not after an hour of encoding, that there is none
+        use_gpu(settings.device)  # tells now, and not after an hour of encoding, that there is none
 
     def opened(model: str | None, create: bool) -> Engine:
         return Engine.open(
@@ -85,8 +96,10 @@ def open_engine(
             collection=settings.collection,
             model=model,
             create=create,
-            device=device,
+            device=settings.device,
             threads=settings.threads,
+            precision=settings.precision,
+            compile=settings.compile,
             notice=note,
         )
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from mmsearch.config import Device, Precision
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
-__all__ = ["BUILT_IN_MODELS", "Encoder", "load_encoder"]
+__all__ = ["BUILT_IN_MODELS", "Encoder", "full_name", "load_encoder", "model_folder"]
 
 BUILT_IN_MODELS = Path(__file__).parent.parent / "models"
 
@@ -62,23 +63,76 @@ class Encoder(Protocol):
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors: ...
 
 
-def load_encoder(model: str | Path, *, threads: int | None = None) -> Encoder:
-    """Load the encoder called ``model``: a built-in name such as ``mini``, or the path of a model folder.
+def load_encoder(
+    model: str | Path,
+    *,
+    threads: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    compile: bool = False,
+) -> Encoder:
+    """Load the encoder called ``model``: a built-in name such as ``mini``, the path of a model folder, or a name of
+    an open_clip model (``mmsearch.encoders.sources``). Of the latter an export to ONNX is taken if there is one and
+    no GPU is asked for.
 
-    ``threads`` is the number of CPU threads of one call; None means all cores.
+    ``threads`` is the number of CPU threads of one call; None means all cores. ``device``, ``precision`` and
+    ``compile`` are for models that torch runs (``mmsearch.encoders.open_clip``).
 
-    Raises ``ModelError`` if there is no such model or its folder is damaged.
+    Raises ``ModelError`` if there is no such model, it is not on this machine, or its folder is damaged.
     """
     from mmsearch.encoders.onnx import OnnxEncoder
 
-    return OnnxEncoder(model_folder(model), threads=threads)
+    if (folder := _folder_of(model)) is not None:
+        return OnnxEncoder(folder, threads=threads)
+    from mmsearch.encoders.sources import find_source
+
+    if (source := find_source(model)) is None:
+        raise _unknown(model)
+    if (source.export / "model.json").is_file() and not device.startswith("cuda"):
+        return OnnxEncoder(source.export, threads=threads)
+    from mmsearch.encoders.open_clip import OpenClipEncoder
+
+    device = device.partition(":")[0]  # the rest says how vectors lie there
+    return OpenClipEncoder(source, threads=threads, device=device, precision=precision, compile=compile)
 
 
 def model_folder(model: str | Path) -> Path:
-    """The folder of a model given by built-in name or by path. Raises ``ModelError`` if there is none."""
+    """The folder of a model given by built-in name, by path, or by the name of one that was exported.
+
+    Raises ``ModelError`` if there is none.
+    """
+    if (folder := _folder_of(model)) is not None:
+        return folder
+    from mmsearch.encoders.sources import find_source
+
+    if (source := find_source(model)) is None:
+        raise _unknown(model)
+    if (source.export / "model.json").is_file():
+        return source.export
+    if not source.present:
+        raise source.missing()
+    raise ModelError(f"{model}: is no model folder yet. Make one of it: mmsearch models export {model}")
+
+
+def full_name(model: str | Path) -> str:
+    """What a collection remembers of a model's name: a built-in name, the absolute folder, or an open_clip source."""
+    folder = _folder_of(model)
+    if folder is not None:
+        return str(model) if folder.parent == BUILT_IN_MODELS else str(folder.absolute())
+    from mmsearch.encoders.sources import find_source
+
+    source = find_source(model)
+    return source.name if source else str(model)
+
+
+def _folder_of(model: str | Path) -> Path | None:
     built_in = BUILT_IN_MODELS / str(model)
     folder = built_in if (built_in / "model.json").is_file() else Path(model).expanduser()
-    if not (folder / "model.json").is_file():
-        known = ", ".join(sorted(path.parent.name for path in BUILT_IN_MODELS.glob("*/model.json")))
-        raise ModelError(f"{model}: no such model. Give the folder of a model.json, or one of: {known}")
-    return folder
+    return folder if (folder / "model.json").is_file() else None
+
+
+def _unknown(model: str | Path) -> ModelError:
+    known = ", ".join(sorted(path.parent.name for path in BUILT_IN_MODELS.glob("*/model.json")))
+    return ModelError(
+        f"{model}: no such model. Give the folder of a model.json, one of {known}, or a name of `mmsearch models list`"
+    )

@@ -14,79 +14,28 @@ from numpy.typing import NDArray
 
 from mmsearch.encoders import BUILT_IN_MODELS
 from mmsearch.encoders.packaged import Ngrams, PackagedTextTower, Prefix, trunk_file
+from mmsearch.encoders.preprocess import Colour, Interpolation, Layout, Preprocess, Resize
 from mmsearch.errors import ModelError
-from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Waveform
+from mmsearch.types import AudioWindow, Modality, Space, Vector, Waveform
 
 __all__ = ["AudioTower", "Fusion", "ImageTower", "Manifest", "TextTower"]
 
 FORMAT = 1
 
-Resize = Literal["squash", "crop", "pad"]
-Interpolation = Literal["bicubic", "bilinear"]
-Layout = Literal["NHWC", "NCHW"]
 Integers = Literal["int64", "int32"]
 Feed = Literal["ids", "mask", "type_ids"]
-Colour = tuple[float, float, float]
 
 _Kind = TypeVar("_Kind")
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageTower:
-    """``towers.image`` of a model.json. ``size`` is (width, height); ``mean`` and ``std`` are on the scale 0..255.
-
-    ``resize``: squash ignores the proportions, crop cuts the middle out, pad fills up with ``pad_color``.
-    ``mean`` is None when the graph takes the uint8 pixels as they are.
-    """
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTower(Preprocess):
+    """``towers.image`` of a model.json: the graph, beside what its pictures go through."""
 
     file: Path
     input: str
     output: str
     batch: int
-    size: tuple[int, int]
-    resize: Resize
-    interpolation: Interpolation
-    pad_color: tuple[int, int, int]
-    layout: Layout
-    mean: Colour | None
-    std: Colour | None
-
-    def prepare(self, image: Image) -> Image:
-        """The picture at the tower's size as RGB; a picture that is so already is returned as it is."""
-        import PIL.Image
-
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        if image.size == self.size:
-            return image
-        method = PIL.Image.Resampling[self.interpolation.upper()]
-        (width, height), (wanted_width, wanted_height) = image.size, self.size
-        if self.resize == "squash":
-            return image.resize(self.size, method, reducing_gap=2.0)
-        if self.resize == "crop":
-            scale = min(width / wanted_width, height / wanted_height)
-            left, top = (width - wanted_width * scale) / 2, (height - wanted_height * scale) / 2
-            box = (left, top, width - left, height - top)
-            return image.resize(self.size, method, box=box, reducing_gap=2.0)
-        scale = min(wanted_width / width, wanted_height / height)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        canvas = PIL.Image.new("RGB", self.size, self.pad_color)
-        corner = ((wanted_width - inner[0]) // 2, (wanted_height - inner[1]) // 2)
-        canvas.paste(image.resize(inner, method, reducing_gap=2.0), corner)
-        return canvas
-
-    def pixels(self, images: Sequence[Image]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """(n, height, width, 3) uint8, or normalised float32, or with the channels first, as the graph wants it."""
-        stack = np.stack([np.asarray(self.prepare(image)) for image in images])
-        if self.layout == "NCHW":
-            stack = np.ascontiguousarray(stack.transpose(0, 3, 1, 2))
-        if self.mean is None or self.std is None:
-            return stack
-        shape = (3, 1, 1) if self.layout == "NCHW" else (3,)
-        pixels = stack.astype(np.float32)
-        pixels -= np.array(self.mean, np.float32).reshape(shape)
-        pixels *= (1 / np.array(self.std, np.float32)).reshape(shape)
-        return pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from tests.integration.test_snapshots import ENCODER, LIMIT, POOL, Things, add, 
 
 __all__ = ["machine"]
 
+ASKED = Query(terms=(Term(vector=POOL[0]),), k=5)
+
 
 def opened(home: Path, device: str = "cuda", notices: list[str] | None = None) -> Engine:
     notice = (notices if notices is not None else []).append
@@ -30,7 +32,7 @@ def remove(engine: Engine, things: Things, *keys: str) -> None:
 
 def assert_on_gpu(engine: Engine, machine: Machine) -> None:
     machine.searched.clear()
-    engine.search(Query(terms=(Term(vector=POOL[0]),), k=5))
+    engine.search(ASKED)
     assert machine.searched, "the CPU answered"
 
 
@@ -41,6 +43,8 @@ def test_a_large_collection_lies_on_gpus_through_all_its_changes(
     expected = things(0, 60)
     with opened(tmp_path, device) as engine:
         add(engine, expected)
+        engine.search(ASKED)
+        engine.search(ASKED)  # with auto a GPU is worth it from here on
         kind = {"auto": "flat", "cuda": "flat"}.get(device, device.split(":")[1] if ":" in device else "")
         assert engine.status().index_kind["image"].startswith(f"ivf8 ({kind}")
         assert_right(engine, expected)
@@ -94,6 +98,19 @@ def test_a_small_collection_is_searched_on_the_cpu(tmp_path: Path, machine: Mach
         add(engine, things(0, LIMIT))
         assert_right(engine, things(0, LIMIT))
         assert (machine.made, engine.status().index_kind) == ([], {"image": "exact"})
+
+
+def test_left_to_itself_a_program_that_asks_once_fills_no_gpu(tmp_path: Path, machine: Machine) -> None:
+    with opened(tmp_path, "auto") as engine:
+        add(engine, things(0, 60))
+        first = engine.search(ASKED)
+        assert machine.made == []
+        assert engine.search(ASKED) == first
+        assert sorted(machine.made) == [("flat", 0, 60), ("flat", 1, 60)]
+        machine.searched.clear()
+        assert engine.search(ASKED) == first
+        assert machine.searched
+        assert len(machine.made) == 2
 
 
 def test_auto_says_what_does_not_fit_and_answers_all_the_same(tmp_path: Path, machine: Machine) -> None:
