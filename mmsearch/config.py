@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -22,8 +23,14 @@ __all__ = [
     "models_folder",
 ]
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = str
+"""Where vectors are searched and torch encodes: ``auto``, ``cpu``, or ``cuda`` with how vectors lie on the GPUs, as in
+``cuda:flat`` or ``cuda:ivfpq:shards``: a kind of index (``flat``, ``ivfpq``, ``cagra``), and whether each GPU holds
+all vectors (``replicas``) or a part of them (``shards``)."""
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
+
+DEVICE = re.compile(r"auto|cpu|cuda(?::(flat|ivfpq|cagra))?(?::(replicas|shards))?")
+"""What a ``Device`` may be; its groups are kind and layout."""
 
 
 def _text(value: object) -> str:
@@ -34,6 +41,14 @@ def _text(value: object) -> str:
 
 def _folder(value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
+
+
+def _device(value: object) -> str:
+    if not isinstance(value, str) or not DEVICE.fullmatch(value):
+        raise ValueError(
+            "must be auto, cpu or cuda (or cuda:flat, cuda:ivfpq, cuda:cagra, and :replicas or :shards behind)"
+        )
+    return value
 
 
 def _choice(*words: str) -> Callable[[object], object]:
@@ -84,8 +99,8 @@ class Settings:
     device: Device = field(
         default="auto",
         metadata=_about(
-            _choice("auto", "cpu", "cuda"),
-            "Where vectors are searched, and where torch encodes: auto, cpu or cuda.",
+            _device,
+            "Where vectors are searched, and where torch encodes: auto, cpu, cuda or cuda:KIND (docs/operations.md).",
         ),
     )
     threads: int | None = field(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.admission import Era, identity_of, model_name
+from mmsearch.builds import check_build
 from mmsearch.catalog import Catalog
 from mmsearch.config import Device, Precision, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
@@ -79,14 +80,16 @@ class Engine:
         """Open a collection in ``home`` (None: the user's data folder).
 
         A missing catalog or collection is made, with ``model`` (None: ``mini``), unless ``create`` is false. For a
-        collection that exists None stands for its own model. ``device`` says where vectors are searched and, like
-        ``precision`` and ``compile``, how torch runs a model (``mmsearch.encoders.load_encoder``), ``threads`` how many
-        CPU threads the encoder uses (None: all cores), ``exact_limit`` up to how many vectors search is exact;
-        ``notice`` is called with a line for all that was degraded or mended.
+        collection that exists None stands for its own model. ``device`` (see ``mmsearch.config.Device``) says where
+        vectors are searched and, like ``precision`` and ``compile``, how torch runs a model (``load_encoder``),
+        ``threads`` how many CPU threads the encoder uses (None: all cores), ``exact_limit`` up to how many vectors
+        search is exact; ``notice`` is called with a line for all that was degraded or mended.
 
         Raises ``StoreError`` if there is no catalog or it cannot be read, ``CollectionNotFound``, ``SpaceMismatch``
-        if ``model`` does not make the collection's vectors (see ``mmsearch.admission``), ``ModelError``.
+        if ``model`` does not make the collection's vectors (see ``mmsearch.admission``), ``ModelError``,
+        ``ConfigError`` (two builds of FAISS).
         """
+        check_build()
         load = functools.partial(
             load_encoder, threads=threads, device=device, precision=precision, compile=compile
         )

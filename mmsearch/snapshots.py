@@ -15,9 +15,10 @@ import numpy as np
 from mmsearch.catalog import Catalog, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
+from mmsearch.gpu import use_gpu, wish
 from mmsearch.rows import CollectionInfo
-from mmsearch.types import Modality
-from mmsearch.vectors import EXACT_LIMIT, Stamp, VectorIndex, load, save, use_gpu
+from mmsearch.types import Ids, Modality
+from mmsearch.vectors import EXACT_LIMIT, Float16, Stamp, VectorIndex, load, save
 
 REBUILD = 0.05
 """Share of changed vectors from which the compressed index is built and written anew."""
@@ -67,13 +68,21 @@ class Snapshots:
         self._lock = threading.Lock()
         self._current: Snapshot | None = None
         self._in_file = False  # whether the current bases are those of the index file
+        # Left to itself a program that asks once, as a command does, is not worth filling a GPU.
+        self._on_gpus = wish(device).gpu != "auto"
 
     def current(self, revision: int = 0) -> Snapshot:
         """The snapshot, brought up to the newest revision if it is older than ``revision``."""
         snapshot = self._current
         if snapshot is None or snapshot.revision < revision:
             self.refresh()
-            snapshot = self._current
+        elif not self._on_gpus and self._lock.acquire(blocking=False):  # others go on with what there is
+            try:
+                self._on_gpus = True
+                self._current = self._placed(self._current or snapshot)
+            finally:
+                self._lock.release()
+        snapshot = self._current
         assert snapshot is not None
         return snapshot
 
@@ -100,14 +109,13 @@ class Snapshots:
 
     def _started(self) -> Snapshot:
         """The first snapshot: from the index file if it is of use, else from the catalog alone."""
-        # The file has compressed vectors; a GPU scans the full ones.
-        stored = None if use_gpu(self._device) else self._from_file()
+        stored = self._from_file()
         if stored:
             known_of = {modality: index.highest for modality, index in stored.indexes.items()}
             from_file = self._advance(stored, known_of)
             if from_file is not None and not self._outgrown(from_file):
                 self._in_file = True
-                return from_file
+                return self._placed(from_file)
         missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
         if following.large and missing:
@@ -211,7 +219,7 @@ class Snapshots:
         indexes = dict(snapshot.indexes)
         for modality, (ids, vectors) in changes.parts.items():
             if modality not in indexes:
-                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids), device=self._device)
+                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids))
             else:
                 indexes[modality] = indexes[modality].updated(ids, vectors, changes.removed)
         if len(changes.removed):
@@ -230,10 +238,31 @@ class Snapshots:
     def _rebuilt(self) -> Snapshot:
         changes = self._catalog.changes(self._collection.id, 0, {})
         indexes = {
-            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit, device=self._device)
+            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit)
             for modality, (ids, vectors) in changes.parts.items()
         }
-        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes)
+        return self._placed(
+            Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes), changes.parts
+        )
+
+    def _placed(
+        self, snapshot: Snapshot, parts: Mapping[Modality, tuple[Ids, Float16]] | None = None
+    ) -> Snapshot:
+        """The snapshot with its compressed bases on the GPUs too, if there are any; ``parts`` is all of the catalog."""
+        if not self._on_gpus or not use_gpu(self._device) or not snapshot.large:
+            return snapshot
+        if parts is None:  # the index file has no full vectors
+            changes = self._catalog.changes(self._collection.id, 0, {})
+            if changes.epoch != snapshot.epoch:
+                return snapshot  # given another model this very moment: the next refresh starts anew
+            parts = changes.parts
+        indexes = dict(snapshot.indexes)
+        for modality, (ids, vectors) in parts.items():
+            if modality in indexes:
+                indexes[modality], reason = indexes[modality].on_gpu(ids, vectors, self._device)
+                if reason:
+                    self._notice(f"{modality.value} vectors of {self._collection.name!r}: {reason}")
+        return dataclasses.replace(snapshot, indexes=indexes)
 
     def _write(self, snapshot: Snapshot) -> None:
         stamp = Stamp(self._catalog.uuid, snapshot.space, snapshot.revision, snapshot.tag)

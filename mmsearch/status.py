@@ -49,5 +49,5 @@ def status_of(catalog: Catalog, info: CollectionInfo, snapshots: Snapshots) -> S
         roots=catalog.roots(info.id),
         catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
         index_bytes=index.stat().st_size if index.exists() else 0,
-        index_kind={str(name): index.kind for name, index in snapshots.current().indexes.items()},
+        index_kind={str(name): index.about for name, index in snapshots.current().indexes.items()},
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli import catalog, models, transfer
+from mmsearch.cli import catalog, gpu, models, transfer
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.index import index
 from mmsearch.cli.migrate import migrate
@@ -37,6 +37,7 @@ app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
 app.add_typer(models.app, name="models")
+app.add_typer(gpu.app, name="gpu")
 
 
 def _version(wanted: bool) -> None:

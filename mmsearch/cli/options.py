@@ -30,7 +30,7 @@ def _option(name: str, metavar: str | None, about: str = "") -> Any:
 
 Home = Annotated[Path | None, _option("home", "FOLDER")]
 Collection = Annotated[str | None, _option("collection", "NAME")]
-OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda")]
+OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda[:KIND]")]
 Threads = Annotated[int | None, _option("threads", "N")]
 InPrecision = Annotated[Precision | None, _option("precision", "auto|fp32|fp16|bf16")]
 Compile = Annotated[bool | None, _option("compile/--no-compile", None)]
@@ -84,6 +84,11 @@ def open_engine(
     )
     from mmsearch.engine import Engine
     from mmsearch.errors import CollectionNotFound
+
+    if settings.device.startswith("cuda"):
+        from mmsearch.gpu import use_gpu
+
+        use_gpu(settings.device)  # tells now, and not after an hour of encoding, that there is none
 
     def opened(model: str | None, create: bool) -> Engine:
         return Engine.open(

@@ -94,10 +94,11 @@ def load_encoder(
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file() and device != "cuda":
+    if (source.export / "model.json").is_file() and not device.startswith("cuda"):
         return OnnxEncoder(source.export, threads=threads)
     from mmsearch.encoders.open_clip import OpenClipEncoder
 
+    device = device.partition(":")[0]  # the rest says how vectors lie there
     return OpenClipEncoder(source, threads=threads, device=device, precision=precision, compile=compile)
 
 
