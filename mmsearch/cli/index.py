@@ -92,6 +92,7 @@ def index(
         precision=precision,
         compile=compile,
         create=bool(paths),
+        fetch=True,
     ) as engine:
         jobs = _jobs(engine, paths, exclude)
         if not jobs:

@@ -65,9 +65,10 @@ def open_engine(
     precision: Precision | None = None,
     compile: bool | None = None,
     create: bool = False,
+    fetch: bool = False,
     made_for: Header | None = None,
 ) -> Engine:
-    """Open the collection that flags and settings name.
+    """Open the collection that flags and settings name. ``fetch``: with a model whose files are fetched if need be.
 
     ``create`` makes a missing one with the model that they name, or the one that ``made_for``, an exported file, names.
     """
@@ -86,6 +87,10 @@ def open_engine(
     from mmsearch.errors import CollectionNotFound
 
     def opened(model: str | None, create: bool) -> Engine:
+        if fetch and model is not None:
+            from mmsearch.cli.pull import fetch_missing
+
+            fetch_missing(model, None if create else lambda: opened(None, False))
         return Engine.open(
             settings.home,
             collection=settings.collection,

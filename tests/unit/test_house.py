@@ -76,6 +76,7 @@ HEAVY = {
     "torchvision",
     "transformers",
     "open_clip",
+    "huggingface_hub",
     "onnx",
     "ray",
     "pyarrow",
