@@ -178,7 +178,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
     from mmsearch.cli.text import safe, say, size
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in ("name", "of", "dim", "params", "download", "recall", "licence", "here"):
         right = column in ("dim", "params", "download", "recall")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
