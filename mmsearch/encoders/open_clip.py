@@ -23,7 +23,8 @@ from mmsearch.config import Device, Precision
 from mmsearch.encoders.open_clip_config import preprocess_of, read_config, space_id, weights_file
 from mmsearch.encoders.preprocess import Preprocess
 from mmsearch.encoders.sources import Source
-from mmsearch.errors import ConfigError, MissingExtra, ModelError
+from mmsearch.encoders.torch_device import chosen_device, chosen_precision, is_out_of_memory
+from mmsearch.errors import MissingExtra, ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class OpenClipEncoder:
     ) -> None:
         if not source.present:
             raise source.missing()
+        require_extra()
         self.source = source
         self._config = read_config(source)
         self.space = Space(space_id(source, self._config), int(self._config["model_cfg"]["embed_dim"]))
@@ -79,7 +81,7 @@ class OpenClipEncoder:
         self._device = device
         self._precision = precision
         self._compile = compile
-        self._batch = 0  # pictures that memory allows at once; 0: not known yet
+        self._batch = {Modality.IMAGE: CPU_BATCH, Modality.TEXT: _TEXTS}  # as many as memory allows at once
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # a fast tokenizer must not be used by two threads
         self._loaded: OpenClipModel | None = None
@@ -124,9 +126,8 @@ class OpenClipEncoder:
                 loaded = load_model(self.source, device=device, precision=precision)
                 if self._compile:
                     loaded.model.visual = torch.compile(loaded.model.visual, dynamic=True)
-                self._batch = CPU_BATCH
                 if device == "cuda":
-                    self._batch = self._fitting(loaded)
+                    self._batch[Modality.IMAGE] = self._fitting(loaded)
                 self._loaded = loaded
             return self._loaded
 
@@ -141,7 +142,7 @@ class OpenClipEncoder:
             pixels = self.preprocess.pixels(images[rows])
             return loaded.model.encode_image(self._tensor(pixels).to(loaded.dtype), normalize=True)
 
-        return self._batches(forward, len(images), self._batch)
+        return self._batches(forward, len(images), Modality.IMAGE)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
@@ -153,7 +154,7 @@ class OpenClipEncoder:
                 ids = loaded.tokenizer(readable[rows])
             return loaded.model.encode_text(ids.to(self._where(loaded)), normalize=True)
 
-        return self._batches(forward, len(readable), _TEXTS)
+        return self._batches(forward, len(readable), Modality.TEXT)
 
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
         """Raises ``ModelError``: open_clip's models have no ears."""
@@ -162,36 +163,48 @@ class OpenClipEncoder:
             "with `mmsearch bridge`"
         )
 
-    def _batches(self, forward: Callable[[slice], Any], count: int, batch: int) -> Vectors:
+    def _batches(self, forward: Callable[[slice], Any], count: int, modality: Modality) -> Vectors:
         """Rows in batches, each half as large as before when memory runs out."""
         import torch
 
         vectors = np.zeros((count, self.space.dim), np.float32)
         start = 0
         while start < count:
-            rows = slice(start, min(start + batch, count))
+            rows = slice(start, min(start + self._batch[modality], count))
             try:
                 with torch.inference_mode():
                     vectors[rows] = forward(rows).float().cpu().numpy()
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if not _is_out_of_memory(error):
-                    raise ModelError(f"{self.source.short}: failed on its input ({error})") from error
+            except Exception as error:  # a compiler raises anything
+                if not is_out_of_memory(error):
+                    raise self._failed(error) from error
                 if rows.stop - start == 1:
                     raise ModelError(
-                        f"{self.source.short}: memory is too small for a single input ({error}). Use a smaller "
-                        "model, or --device cpu"
+                        f"{self.source.short}: memory is too small for a single input ({_first_line(error)}). Use a "
+                        "smaller model, or --device cpu"
                     ) from error
                 failed = True
             else:
                 failed = False
             if failed:  # outside of the handler, which would hold on to the tensors of the failed run
-                batch = (rows.stop - start) // 2
-                self._batch = min(self._batch, batch)
+                self._batch[modality] = (rows.stop - start) // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
             start = rows.stop
+        if not np.isfinite(vectors).all():
+            raise ModelError(
+                f"{self.source.short}: makes numbers that are not finite. Use --precision fp32; if it makes them with "
+                "that too, its weights are damaged"
+            )
         return _unit(vectors)
+
+    def _failed(self, error: Exception) -> ModelError:
+        if self._compile:
+            return ModelError(
+                f"{self.source.short}: torch could not compile it ({_first_line(error)}). Leave --compile out; on a "
+                "CPU it needs a C++ compiler"
+            )
+        return ModelError(f"{self.source.short}: failed on its input ({_first_line(error)})")
 
     def _tensor(self, pixels: Any) -> torch.Tensor:
         import torch
@@ -234,6 +247,7 @@ def load_model(
         name, weights = str(source.architecture), str(source.weights)
     else:
         weights_file(source)  # says what is wrong better than open_clip does
+    tokenizer = _tokenizer(source, config["model_cfg"]["text_cfg"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries below, about themselves
@@ -246,24 +260,65 @@ def load_model(
                 pretrained_text=False,
                 **fixed,
             )
-            tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip and the libraries below raise anything
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"{source.short}: memory is too small for it ({_first_line(error)}). Use a smaller model, or "
+                "--device cpu"
+            ) from error
+        again = "" if source.scheme == "local-dir" or source.weights else (
+            f" `mmsearch models verify {source.short}` tells, `mmsearch models pull {source.short}` fetches them again"
+        )  # fmt: skip
         raise ModelError(
             f"{source.short}: its weights did not load ({_first_line(error)}). Are they those of this architecture, "
-            "and whole? `mmsearch models pull` fetches them again"
+            f"and whole?{again}"
         ) from error
     if evaluate:
         model.eval().requires_grad_(False)
+        _fuse(model)
     return OpenClipModel(model, tokenizer, open_clip.get_input_dtype(precision) or _float32())
 
 
 def _with_local_files(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that make open_clip read the configuration of a text trunk from the folder and not from the hub."""
     text = dict(config["text_cfg"])
+    if not text.get("hf_model_name"):
+        return {}
     trunk = source.folder / "text"
-    if "hf_model_name" in text and (trunk / "config.json").is_file():
-        return {"text_cfg": {**text, "hf_model_name": str(trunk), "hf_model_pretrained": False}}
-    return {}
+    if not (trunk / "config.json").is_file():
+        raise ModelError(
+            f"{trunk / 'config.json'}: is missing. It is the config.json of {text['hf_model_name']}, the trunk of the "
+            "text tower"
+        )
+    return {"text_cfg": {**text, "hf_model_name": str(trunk), "hf_model_pretrained": False}}
+
+
+def _tokenizer(source: Source, text: Mapping[str, Any]) -> Callable[[list[str]], torch.Tensor]:
+    """open_clip's own tokenizer, or the one that lies in the folder; the hub is never asked. Raises ``ModelError``."""
+    from open_clip import tokenizer
+
+    told = {"context_length": text.get("context_length", tokenizer.DEFAULT_CONTEXT_LENGTH)}
+    told |= text.get("tokenizer_kwargs") or {}
+    if not text.get("hf_tokenizer_name"):
+        made: Callable[[list[str]], torch.Tensor] = tokenizer.SimpleTokenizer(**told)
+        return made
+    try:
+        made = tokenizer.HFTokenizer(str(source.folder), tokenizer_mode=text.get("tokenizer_mode"), **told)
+        made(["a"])
+    except Exception as error:  # transformers raises anything
+        raise ModelError(
+            f"{source.short}: its tokenizer does not load from {source.folder} ({_first_line(error)}). It needs the "
+            f"tokenizer files of {text['hf_tokenizer_name']} there"
+        ) from error
+    return made
+
+
+def _fuse(model: Any) -> None:
+    """Turn layers that were trained as several branches into the one that these add up to (MobileCLIP)."""
+    if any(hasattr(layer, "reparameterize") for layer in model.visual.modules()):
+        from timm.utils import reparameterize_model
+
+        model.visual = reparameterize_model(model.visual, inplace=True)
 
 
 def _float32() -> Any:
@@ -272,11 +327,15 @@ def _float32() -> Any:
     return torch.float32
 
 
+def require_extra() -> None:
+    """Raises ``MissingExtra`` if torch or open_clip is not installed, without importing them."""
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "open_clip")):
+        raise MissingExtra("an open_clip model", "clip")
+
+
 def import_open_clip() -> Any:
     """The library. Raises ``MissingExtra`` if it is not installed, ``ModelError`` if it cannot be imported."""
-    for name in ("torch", "open_clip"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra("an open_clip model", "clip")
+    require_extra()
     try:
         _import_torchvision()
         import open_clip
@@ -313,54 +372,10 @@ def _import_torchvision() -> None:
 _DECLARED: list[Any] = []  # a library that nobody holds takes its operators with it
 
 
-def chosen_device(device: Device) -> str:
-    """cpu or cuda. Raises ``ConfigError`` if cuda is asked for and torch sees none."""
-    if device == "cpu":
-        return "cpu"
-    import_open_clip()
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise ConfigError("--device cuda: torch sees no GPU. Install torch for CUDA, or use --device auto")
-    return "cpu"
-
-
-def chosen_precision(precision: Precision, device: str) -> str:
-    """fp32, fp16 or bf16. Raises ``ConfigError`` for float16 on a CPU, which computes it in single steps."""
-    import torch
-
-    if device == "cuda":
-        if precision == "auto":
-            return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        return precision
-    if precision == "fp16":
-        raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-    if precision == "auto":
-        return "bf16" if bfloat16_is_fast() else "fp32"
-    return precision
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
-    import torch
-
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
-    return bool(known.get("amx_bf16"))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in told
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(np.nan_to_num(vectors), axis=1, keepdims=True)
-    return np.ascontiguousarray(np.nan_to_num(vectors) / np.where(lengths > 0, lengths, 1), np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

@@ -14,6 +14,17 @@ from mmsearch.errors import MissingExtra, ModelError
 
 __all__ = ["architecture_config", "preprocess_of", "read_config", "space_id", "weights_file"]
 
+_PREFERRED = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+
 
 def read_config(source: Source) -> dict[str, Any]:
     """``model_cfg`` and ``preprocess_cfg`` of a model, without torch. Of an architecture with a file of weights, the
@@ -62,14 +73,15 @@ def weights_file(source: Source) -> Path:
     if source.weights is not None:
         return source.weights
     found = [path for path in sorted(source.folder.iterdir()) if path.suffix in WEIGHTS[:3]]
-    named = [path for path in found if path.stem in ("open_clip_model", "open_clip_pytorch_model")]
-    chosen = [path for path in named or found if path.suffix == ".safetensors"] or named or found
-    if not chosen:
+    # open_clip's own order, which is what it loads
+    found.sort(key=lambda path: (_PREFERRED.index(path.name) if path.name in _PREFERRED else len(_PREFERRED),
+                                 path.suffix != ".safetensors"))  # fmt: skip
+    if not found:
         raise ModelError(
             f"{source.folder}: has no weights that are called {', '.join(WEIGHTS[:3])}. "
             "Rename a .pt file to .pth if it holds a state dict"
         )
-    return chosen[0]
+    return found[0]
 
 
 def preprocess_of(source: Source, config: Mapping[str, Any]) -> Preprocess:
