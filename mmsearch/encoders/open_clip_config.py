@@ -118,7 +118,7 @@ def preprocess_of(source: Source, config: Mapping[str, Any]) -> Preprocess:
 
 def _rules_of_tags(source: Source) -> dict[str, Any]:
     """The preprocessing on which all published weights of an architecture agree."""
-    from mmsearch.encoders.open_clip import import_open_clip
+    from mmsearch.encoders.open_clip_model import import_open_clip
 
     open_clip = import_open_clip()
     tags = open_clip.list_pretrained_tags_by_model(source.architecture)

@@ -186,7 +186,7 @@ def _plan(source: Source) -> Plan:
 
 def _tagged(source: Source) -> tuple[dict[str, Any], str]:
     """The configuration of an architecture with the weights of a tag, and where open_clip says that these are."""
-    from mmsearch.encoders.open_clip import import_open_clip
+    from mmsearch.encoders.open_clip_model import import_open_clip
 
     open_clip = import_open_clip()
     model = open_clip.get_model_config(source.architecture)
