@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmsearch.cli.options import AsJson
+from mmsearch.cli.options import AsJson, described
 from mmsearch.cli.pull import pull_model
 
 if TYPE_CHECKING:
     from mmsearch.encoders.sources import Source
 
 app = typer.Typer(help="List, describe, fetch and verify models.", no_args_is_help=True)
-app.command("pull")(pull_model)
+app.command("pull", help=described(pull_model))(pull_model)
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME|FOLDER", help="A name of `mmsearch models list` or a model folder.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +47,11 @@ OtherModel = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def described(command: Callable[..., None]) -> str:
+    """The docstring with its lines joined, so that help wraps to the terminal."""
+    return "\n\n".join(" ".join(block.split()) for block in (command.__doc__ or "").split("\n\n"))
 
 
 def has_catalog(home: Path | None) -> bool:

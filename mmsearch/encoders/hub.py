@@ -128,6 +128,10 @@ def explained(short: str, repo: str | None) -> Iterator[None]:
         ) from error
     except errors.EntryNotFoundError as error:
         raise ModelError(f"{short}: a file is missing in its repository ({_first_line(error)})") from error
+    except errors.HfHubHTTPError as error:
+        raise ModelError(
+            f"{short}: {endpoint()} refuses ({_first_line(error)}). Is it a hub, or a mirror of one?"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise  # of the disk

@@ -25,6 +25,7 @@ from mmsearch.encoders.torch_device import bfloat16_is_fast
 from mmsearch.errors import ConfigError, ModelError
 from mmsearch.types import Vectors
 from tests.clip_models import FAMILIES, save_tiny
+from tests.e2e.conftest import in_process
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = "open_clip_model.safetensors"
@@ -523,3 +524,27 @@ def test_without_the_extra_the_error_names_it(tiny: Callable[[str], Path], tmp_p
         assert ran.returncode == 5
         assert 'pip install "mmsearch[clip]"' in ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+def test_a_folder_is_indexed_and_searched_by_the_command_line(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The best of ten, by name and score, is the one that the vectors themselves say."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in sorted((ROOT / "data" / "photos").glob("*.jpg"))[:10]:
+        PIL.Image.open(path).resize((120, 90)).save(photos / f"{path.stem}.png")
+    home = ["--home", tmp_path / "home", "--threads", 1]
+    ran = in_process("index", photos, "--model", f"local-dir:{tiny('siglip2')}", "--precision", "fp32", *home)
+    assert ran.code == 0, ran.err
+    ran = in_process("search", "a red car", "--json", "-k", 3, *home[:2])
+    assert ran.code == 0, ran.err
+
+    encoder = encoder_of(tiny("siglip2"))
+    paths = sorted(photos.iterdir())
+    vectors = encoder.encode_images([PIL.Image.open(path) for path in paths])
+    scores = vectors @ encoder.encode_texts(["a red car"])[0]
+    best = np.argsort(-scores)[:3]
+    assert [Path(record["path"]).name for record in ran.records()] == [paths[number].name for number in best]
+    found = [record["score"] for record in ran.records()]
+    np.testing.assert_allclose(found, scores[best], atol=2e-3 if not bfloat16_is_fast() else 2e-2)

@@ -113,7 +113,7 @@ def test_a_model_arrives_whole_and_says_so(hub: Hub, vit: Path, models: Path, fo
 
 @pytest.mark.parametrize("family", ["siglip2", "xlm-roberta"])
 def test_with_tokenizer_and_trunk_of_other_repositories_it_works_without_a_network(
-    family: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, models: Path, tmp_path: Path
 ) -> None:
     """XLM-RoBERTa's own tokenizer, unlike ours, does not say its class: the model's configuration does."""
     made = save_tiny(tmp_path / "made", family)
@@ -143,15 +143,18 @@ def test_with_tokenizer_and_trunk_of_other_repositories_it_works_without_a_netwo
         f"vectors = load_encoder('hf-hub:tiny/model', threads=1).encode_texts({TEXTS!r}); "
         "numpy.save(sys.argv[1], vectors)"
     )
-    ran2 = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "vectors.npy")],
-        env=environment(models, nobody()),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran2.returncode == 0, ran2.stderr
+    hub.requests.clear()
+    with serving(hub):
+        loaded = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "vectors.npy")],
+            env=environment(models, hub.url),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert loaded.returncode == 0, loaded.stderr
+    assert hub.requests == [], "loading asks the hub for nothing"
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
 
 

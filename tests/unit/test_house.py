@@ -77,6 +77,7 @@ HEAVY = {
     "transformers",
     "open_clip",
     "huggingface_hub",
+    "timm",
     "onnx",
     "ray",
     "pyarrow",
