@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from mmsearch.cli import catalog, gpu, models, transfer
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.index import index
 from mmsearch.cli.migrate import migrate
+from mmsearch.cli.options import described as _help
 from mmsearch.cli.search import search
 from mmsearch.cli.train import train
 
@@ -21,11 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _help(command: Callable[..., None]) -> str:
-    """The docstring with its lines joined, so that help wraps to the terminal."""
-    return "\n\n".join(" ".join(block.split()) for block in (command.__doc__ or "").split("\n\n"))
 
 
 for command in (index, search, catalog.status, catalog.show, catalog.remove, catalog.check):

@@ -76,7 +76,8 @@ def index(
     """Index pictures, texts and sounds, and bring what was indexed before up to date.
 
     Files that cannot be read are skipped, with the reason in the report; the exit code is 3 only if nothing at all
-    could be indexed. Stop it at any time: what is committed stays, and the next run goes on from there.
+    could be indexed. Stop it at any time: what is committed stays, and the next run goes on from there. A model of
+    `mmsearch models list` that is not on this machine is fetched first.
     """
     from mmsearch.errors import ConfigError, MediaError
 
@@ -92,6 +93,7 @@ def index(
         precision=precision,
         compile=compile,
         create=bool(paths),
+        fetch=True,
     ) as engine:
         jobs = _jobs(engine, paths, exclude)
         if not jobs:

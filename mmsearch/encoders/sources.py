@@ -74,10 +74,9 @@ class Source:
                 f"{self.folder}: not a folder of a model. It needs {CONFIG} (with model_cfg and preprocess_cfg) and "
                 f"weights ({', '.join(WEIGHTS[:3])})"
             )
-        where = f" from https://huggingface.co/{self.repo}" if self.repo else ""
         return ModelError(
-            f"{self.short}: its files are not on this machine. Fetch them with `mmsearch models pull {self.short}`; "
-            f"without a network put {CONFIG}, the weights and the tokenizer's files{where} into {self.folder}"
+            f"{self.short}: its files are not on this machine. Fetch them with `mmsearch models pull {self.short}`, or "
+            f"put them into {self.folder} by hand (`mmsearch models pull {self.short} --dry-run` lists them)"
         )
 
 
@@ -118,6 +117,9 @@ def find_source(model: str | Path) -> Source | None:
             architecture=first,
             weights=weights,
         )
+    second = second.lower().replace("-", "_")  # as open_clip reads tags
+    name = f"open-clip:{first}/{second}"
+    folder = models_folder() / name.replace(":", "--").replace("/", "--")
     repo = next((known.repo for known in KNOWN.values() if known.source == name), None)
     return Source(
         scheme="open-clip",

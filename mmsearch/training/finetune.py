@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mmsearch.encoders.torch_device import bfloat16_is_fast
 from mmsearch.errors import ConfigError
 from mmsearch.training.loop import TEXT_SCALE, owned_rows, rate_at
 from mmsearch.training.losses import multi_positive_infonce, shared_picture_infonce, sigmoid_loss
@@ -140,12 +141,6 @@ def fit(
     heads.load_state_dict(state.weights)
     heads.eval()
     return Fit(heads.to("cpu"), state.best, state.history)
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
-    return bool(known.get("amx_bf16"))
 
 
 def recall(heads: Heads, features: Mapping[Modality, Features], side: Side) -> float:

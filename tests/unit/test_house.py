@@ -81,6 +81,8 @@ HEAVY = {
     "torchvision",
     "transformers",
     "open_clip",
+    "huggingface_hub",
+    "timm",
     "onnx",
     "ray",
     "pyarrow",
