@@ -129,7 +129,9 @@ class Era:
         self._remember(Identity(model, self.space, encoder.fingerprint, fresh))
 
     def _migrate(self, model: str) -> str:
-        return f"`mmsearch migrate {self.info.name} --model {model or 'NEW'}`"
+        import shlex
+
+        return f"`mmsearch migrate {shlex.quote(self.info.name)} --model {shlex.quote(model or 'NEW')}`"
 
     def _is_admitted(self, encoder: Encoder) -> bool:
         query = "SELECT 1 FROM admitted WHERE collection_id = ? AND fingerprint = ?"
