@@ -39,9 +39,12 @@ def installed() -> dict[str, str]:
     Other people's builds count too: whatever has files of that module.
     """
     spec = importlib.util.find_spec("faiss")
-    if spec is None or not spec.submodule_search_locations:
-        return {}
-    site = next(iter(spec.submodule_search_locations)) + "/.."
+    if spec and spec.submodule_search_locations:
+        site = next(iter(spec.submodule_search_locations)) + "/.."
+    else:  # gone; what is left of its builds may still be here
+        import sysconfig
+
+        site = sysconfig.get_path("platlib")
     found: dict[str, str] = {}
     for folder in sorted(os.listdir(site)):
         if folder.startswith("faiss_") and folder.endswith(".dist-info"):
@@ -100,12 +103,15 @@ def installer(build: Build) -> list[str]:
 
 
 def swap(tool: Sequence[str], build: Build) -> dict[str, list[str]]:
-    """The commands that put ``build`` in the place of what is there: ``check`` first, then ``clear``, ``install``."""
+    """The commands that put ``build`` in the place of what is there: ``check`` first, then ``clear``, ``install``.
+
+    ``clear`` is empty if nothing is there.
+    """
     here = [] if tool[-1:] == ["pip"] and tool[0] == sys.executable else ["--python", sys.executable]
     agree = ["--yes"] if not here else []
     return {
         "check": [*tool, "install", *here, "--dry-run", "--quiet", BUILDS[build]],
-        "clear": [*tool, "uninstall", *here, *agree, *sorted(installed())],
+        "clear": [*tool, "uninstall", *here, *agree, *there] if (there := sorted(installed())) else [],
         "install": [*tool, "install", *here, BUILDS[build]],
     }
 

@@ -33,7 +33,13 @@ from mmsearch.types import Ids, Vector, Vectors
 check_build()
 try:
     import faiss
-except (ImportError, RuntimeError) as broken:  # a RuntimeError: its CUDA libraries are missing
+
+    _ = faiss.IndexFlatIP  # where another build was uninstalled over it, there is a module without content
+except (
+    ImportError,
+    RuntimeError,
+    AttributeError,
+) as broken:  # a RuntimeError: its CUDA libraries are missing
     raise ConfigError(
         f"FAISS cannot be loaded ({broken}). Install it anew: 'mmsearch gpu install' (GPU) or "
         "'mmsearch gpu remove' (CPU)"

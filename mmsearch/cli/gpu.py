@@ -69,20 +69,19 @@ def _swap(build: Build, dry_run: bool) -> None:
     tool = installer(build)
     steps = swap(tool, build)
     if dry_run:
-        for command in steps.values():
+        for command in filter(None, steps.values()):
             say(shlex.join(command))
         if build != "faiss-cpu":
             say("# and a stand-in for faiss-cpu without files, so that mmsearch's requirement stays met")
         return
     if not _ran(steps["check"]):
         raise ConfigError(f"{build} cannot be installed here (see above); nothing was changed")
-    back = swap(tool, "faiss-cpu")
     if _ran(steps["clear"]) and _ran(steps["install"]) and _finished(build, steps["install"]):
         say(f"{build} is installed: mmsearch gpu status")
         return
     # Half of it is worse than either: mmsearch would not search at all.
-    _ran([*back["clear"], build])
-    _ran(back["install"])
+    _ran(swap(tool, "faiss-cpu")["clear"])
+    _ran(swap(tool, "faiss-cpu")["install"])
     raise ConfigError(f"{build} could not be installed (see above); faiss-cpu was put back")
 
 
@@ -100,6 +99,8 @@ def _finished(build: Build, install: list[str]) -> bool:
 
 
 def _ran(command: list[str]) -> bool:
+    if not command:
+        return True
     from mmsearch.cli.text import note
 
     note(shlex.join(command))

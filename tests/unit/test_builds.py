@@ -89,6 +89,16 @@ def test_a_faiss_that_cannot_be_loaded_is_an_error_that_says_what_to_run(tmp_pat
     assert "mmsearch gpu install" in ran.stderr
 
 
+def test_a_module_without_content_is_an_error_that_says_what_to_run(tmp_path: Path) -> None:
+    """What is left where two builds were installed and one of them was taken away."""
+    site = plant(tmp_path / "site", "faiss_gpu-1.15.1", module="")
+    ran = with_site(site, "-m", "mmsearch", "gpu", "status")
+    assert ran.returncode == 2
+    assert "FAISS cannot be loaded" in ran.stderr
+    assert "mmsearch gpu install" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
 def test_this_environment_has_one_build() -> None:
     assert len(installed_builds()) == 1
 
