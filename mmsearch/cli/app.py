@@ -11,6 +11,7 @@ import typer
 
 from mmsearch.cli import catalog, models, transfer
 from mmsearch.cli.eval import evaluate
+from mmsearch.cli.export_model import export_model
 from mmsearch.cli.index import index
 from mmsearch.cli.search import search
 from mmsearch.cli.train import train
@@ -34,6 +35,7 @@ app.command("train", help=_help(train))(train)
 app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
+models.app.command("export", help=_help(export_model))(export_model)
 app.add_typer(models.app, name="models")
 
 

@@ -88,8 +88,8 @@ def load_encoder(
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file() and device != "cuda":
-        return OnnxEncoder(source.export, threads=threads)
+    if device != "cuda" and (exported := source.exported) is not None:
+        return OnnxEncoder(exported, threads=threads)
     from mmsearch.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(source, threads=threads, device=device, precision=precision, compile=compile)
@@ -106,8 +106,8 @@ def model_folder(model: str | Path) -> Path:
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file():
-        return source.export
+    if (exported := source.exported) is not None:
+        return exported
     if not source.present:
         raise source.missing()
     raise ModelError(f"{model}: is no model folder yet. Make one of it: mmsearch models export {model}")
