@@ -29,7 +29,7 @@ class Real:
 
 
 def real_inputs(encoder: OpenClipEncoder, folder: Path | None) -> Real:
-    """The general set that comes with mmsearch, what a person's own `folder` has (pictures, ``.txt`` files with a text a
+    """The general set that comes with mmsearch, a person's own `folder` (pictures, and ``.txt`` files with a text a
     line), and the canonical inputs, encoded with torch.
 
     Raises ``ConfigError`` if there is no such folder, ``MediaError`` for a picture that cannot be read.
