@@ -10,6 +10,7 @@ import typer
 
 from mmsearch.cli import catalog, gpu, models, transfer
 from mmsearch.cli.eval import evaluate
+from mmsearch.cli.export_model import export_model
 from mmsearch.cli.index import index
 from mmsearch.cli.migrate import migrate
 from mmsearch.cli.options import described as _help
@@ -31,6 +32,7 @@ app.command("migrate", help=_help(migrate))(migrate)
 app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
+models.app.command("export", help=_help(export_model))(export_model)
 app.add_typer(models.app, name="models")
 app.add_typer(gpu.app, name="gpu")
 

@@ -97,8 +97,8 @@ def load_encoder(
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file() and not device.startswith("cuda"):
-        return OnnxEncoder(source.export, threads=threads)
+    if not device.startswith("cuda") and (exported := source.exported) is not None:
+        return OnnxEncoder(exported, threads=threads)
     from mmsearch.encoders.open_clip import OpenClipEncoder
 
     device = device.partition(":")[0]  # the rest says how vectors lie there
@@ -116,8 +116,8 @@ def model_folder(model: str | Path) -> Path:
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file():
-        return source.export
+    if (exported := source.exported) is not None:
+        return exported
     if not source.present:
         raise source.missing()
     raise ModelError(f"{model}: is no model folder yet. Make one of it: mmsearch models export {model}")

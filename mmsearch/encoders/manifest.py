@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.encoders import BUILT_IN_MODELS
+from mmsearch.encoders.cleaning import Cleaning, clean
 from mmsearch.encoders.packaged import Ngrams, PackagedTextTower, Prefix, trunk_file
 from mmsearch.encoders.preprocess import Colour, Interpolation, Layout, Preprocess, Resize
 from mmsearch.errors import ModelError
@@ -43,8 +44,8 @@ class ImageTower(Preprocess):
 class TextTower:
     """``towers.text`` of a model.json. ``inputs`` says what each input of the graph is fed with; ``context`` is in
     tokens, the special ones included; ``pad_to`` None pads to the longest text of a batch. ``batch`` is 1 unless
-    stated: a dynamically quantised tower scales its activations over the whole batch, so that a text's vector would
-    depend on its neighbours (cosines down to .987), and on CPUs a batch is no faster.
+    stated: a tower that is dynamically quantised by onnxruntime scales its activations over the whole batch, so that a
+    text's vector would depend on its neighbours (cosines down to .987).
     """
 
     file: Path
@@ -56,6 +57,12 @@ class TextTower:
     pad_to: int | None
     dtype: Integers
     inputs: Mapping[str, Feed]
+    cleaning: Cleaning | None = None
+
+    def cleaned(self, text: str) -> str:
+        """The text as the tokenizer takes it."""
+        text = text.encode("utf-8", "replace").decode()
+        return clean(text, self.cleaning) if self.cleaning else text
 
     def feeds(self, ids: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[Any]]:
         """Graph input -> (n, tokens) integers, from the token ids of n texts."""
@@ -208,6 +215,7 @@ class Manifest:
             pad_to=tower._integer("pad_to") if tower._fields.get("pad_to") is not None else None,
             dtype=tower._choice("dtype", Integers),
             inputs={name: inputs._choice(name, Feed) for name in inputs._fields},
+            cleaning=tower._choice("clean", Cleaning) if "clean" in tower._fields else None,
         )
 
     def audio_tower(self) -> AudioTower | None:

@@ -128,12 +128,12 @@ class OnnxEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
-        texts = [text.encode("utf-8", "replace").decode() for text in texts]
         if isinstance(self._text, PackagedTextTower):
+            texts = [text.encode("utf-8", "replace").decode() for text in texts]
             return self._encode_packaged(self._text, texts)
         tower, session, tokenizer, pad_id = self._text_session()
         # Not encode_batch: its thread pool would print a warning in every process forked afterwards.
-        ids = [tokenizer.encode(text).ids for text in texts]
+        ids = [tokenizer.encode(tower.cleaned(text)).ids for text in texts]
         vectors = np.empty((len(texts), self.space.dim), np.float32)
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
 

@@ -174,18 +174,52 @@ def optimise(source: Path, target: Path) -> None:
 def store_half(path: Path) -> None:
     """Rewrite large float32 constants as float16 with a cast, which onnxruntime folds when it loads the graph."""
     model = onnx.load(path)
-    casts = []
-    for constant in list(model.graph.initializer):
+    halve(model)
+    onnx.save(model, path)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """`store_half` of a graph in memory. What is looked up in a table is cast afterwards, so that the table stays small
+    in memory as well. A constant beyond the range of float16 stays as it is.
+    """
+    graph = model.graph
+    casts: list[onnx.NodeProto] = []
+    for constant in list(graph.initializer):
         if constant.data_type != TensorProto.FLOAT or np.prod(constant.dims) < HALF_FROM:
             continue
         name = constant.name
-        half = numpy_helper.to_array(constant).astype(np.float16)
-        model.graph.initializer.remove(constant)
-        model.graph.initializer.append(numpy_helper.from_array(half, f"{name}/half"))
+        values = numpy_helper.to_array(constant)
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        users = [node for node in graph.node if name in node.input]
+        graph.initializer.remove(constant)
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
+        if all(node.op_type == "Gather" and node.input[0] == name for node in users):
+            for node in users:
+                node.input[0], given = f"{name}/half", node.output[0]
+                node.output[0] = f"{given}/half"
+                cast = helper.make_node(
+                    "Cast", [node.output[0]], [given], f"{given}/cast", to=TensorProto.FLOAT
+                )
+                graph.node.insert(list(graph.node).index(node) + 1, cast)
+            continue
         casts.append(helper.make_node("Cast", [f"{name}/half"], [name], f"{name}/cast", to=TensorProto.FLOAT))
     for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
-    onnx.save(model, path)
+        graph.node.insert(0, cast)
+
+
+LARGEST = 1_900_000_000
+"""Bytes of weights from which on a graph's are in a file beside it: protobuf ends at 2 GiB."""
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, its weights in ``<name>.data`` beside it if they are too large for one file."""
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)  # onnx would append to it
+    if sum(len(one.raw_data) for one in model.graph.initializer) <= LARGEST:
+        onnx.save(model, path)
+        return
+    onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name)
 
 
 class RowInt8(nn.Module):
