@@ -1,4 +1,4 @@
-"""What an open_clip network is trained on: pictures at its size and texts as ids, made once and kept while it learns."""
+"""What goes into an open_clip network: pictures at its size and texts as ids, made once and kept while it learns."""
 
 import os
 import shutil
@@ -72,8 +72,8 @@ def keep_pixels(
     needed, free = len(media) * width * height * 3, shutil.disk_usage(path.parent).free
     if needed > free:
         raise ConfigError(
-            f"{path.parent}: the pictures take {needed / 1e9:.1f} GB while they are trained on, and {free / 1e9:.1f} GB "
-            "are free. Give another --out, or train a head (--head)"
+            f"{path.parent}: the pictures take {needed / 1e9:.1f} GB while they are trained on, and "
+            f"{free / 1e9:.1f} GB are free. Give another --out, or train a head (--head)"
         )
     partial = path.with_suffix(".part.npy")
     stack = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(media), height, width, 3))

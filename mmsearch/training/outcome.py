@@ -1,4 +1,4 @@
-"""What a training came to: gains on the validation items, and what was forgotten, on a general set that never changes."""
+"""What a training came to: gains on the validation items, and losses on a general set that never changes."""
 
 import dataclasses
 import hashlib
