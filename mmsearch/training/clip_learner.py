@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class ClipLearner(nn.Module):
         self.mixed = mixed
         self.scale = model.logit_scale
         self.scale.requires_grad_(True)
-        self.highest = max(HIGHEST, float(self.scale.max()))
+        self.highest = max(HIGHEST, float(self.scale.detach().max()))
         self.bias: nn.Parameter | None = None
         if options.loss == "sigmoid":
             known = getattr(model, "logit_bias", None)
@@ -198,7 +199,9 @@ class ClipLearner(nn.Module):
 
 def save_memory(model: Any, towers: Sequence[Modality]) -> None:
     """Keep of each block only what goes in, by open_clip's own switch. Raises ConfigError where it does nothing."""
-    model.set_grad_checkpointing(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what open_clip calls
+        model.set_grad_checkpointing(True)
     for tower in towers:
         modules = [module for name, module in model.named_modules() if tower_of(name) is tower]
         if not any(getattr(module, name, False) is True for module in modules for name in _LIGHT):
