@@ -52,7 +52,7 @@ def write_scenes(folder: Path, *, held_out: int = 54, copies: int = 2, seed: int
 
 
 def _draw(colour: str, shape: str, place: int, generator: np.random.Generator) -> PIL.Image.Image:
-    grey = generator.integers(0, 60)
+    grey = int(generator.integers(0, 60))
     picture = PIL.Image.new("RGB", (SIDE, SIDE), (grey, grey, grey))
     draw = PIL.ImageDraw.Draw(picture)
     row, column = divmod(place, 3)

@@ -1,5 +1,7 @@
 """What learns in an open_clip network, and with which gradients."""
 
+import functools
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from mmsearch.encoders.sources import find_source
 from mmsearch.errors import ConfigError
 from mmsearch.training.clip_features import Pixels
 from mmsearch.training.clip_learner import ClipLearner, ClipOptions
-from mmsearch.training.clip_losses import ClipLoss, PairClipLoss, PairSigLipLoss, SigLipLoss
+from mmsearch.training.clip_losses import PairClipLoss, PairSigLipLoss
 from mmsearch.training.clip_parts import LowRank, fold_head, tower_weights, unfreeze_all, unfreeze_last
 from mmsearch.training.finetune import side_of
 from mmsearch.training.losses import multi_positive_infonce, sigmoid_loss
@@ -123,7 +125,7 @@ def test_gradients_of_chunks_are_those_of_the_whole_batch(saved: Saved, loss: st
         with torch.no_grad():
             if learner.bias is not None:
                 learner.bias.fill_(-10.0)
-        found[chunk] = gradients(learner, lambda learner=learner: learner.loss(rows))
+        found[chunk] = gradients(learner, functools.partial(learner.loss, rows))
     assert_same_gradients(found[3], found[100])
     alone = torch.cat([network.learner(loss="infonce", chunk=100).loss(some)[None] for some in rows.split(3)])
     if loss == "infonce":
@@ -171,13 +173,16 @@ def test_where_activations_cannot_be_checkpointed_it_is_said(saved: Saved) -> No
 
 
 def test_losses_are_those_of_open_clip_where_every_pair_is_another() -> None:
+    open_clip_loss = importlib.import_module("open_clip.loss")
     torch.manual_seed(0)
     images, texts = normalize(torch.randn(6, 8)), normalize(torch.randn(6, 8))
     scale, bias = torch.tensor(12.0), torch.tensor(-7.0)
     softmax, sigmoid = PairClipLoss(), PairSigLipLoss()
     softmax.belongs = sigmoid.belongs = torch.eye(6, dtype=torch.bool)
-    torch.testing.assert_close(softmax(images, texts, scale), ClipLoss()(images, texts, scale))
-    torch.testing.assert_close(sigmoid(images, texts, scale, bias), SigLipLoss()(images, texts, scale, bias))
+    torch.testing.assert_close(softmax(images, texts, scale), open_clip_loss.ClipLoss()(images, texts, scale))
+    torch.testing.assert_close(
+        sigmoid(images, texts, scale, bias), open_clip_loss.SigLipLoss()(images, texts, scale, bias)
+    )
 
 
 def test_losses_know_texts_that_stand_twice_in_a_batch() -> None:
@@ -263,7 +268,7 @@ def test_low_rank_changes_reach_every_block_and_merge_without_a_trace(saved: Sav
 def test_the_last_block_learns_with_all_behind_it_and_nothing_before(saved: Saved) -> None:
     network = Network(saved("vit"))
     for tower in TOWERS:
-        unfreeze_last(network.model, tower, 1, lambda tower=tower: network.run(tower))
+        unfreeze_last(network.model, tower, 1, functools.partial(network.run, tower))
     heads = {"visual.proj", "visual.ln_post.weight", "visual.ln_post.bias"}
     heads |= {"text_projection", "ln_final.weight", "ln_final.bias"}
     blocks = ("visual.transformer.resblocks.1.", "transformer.resblocks.1.")
@@ -277,12 +282,12 @@ def test_fewer_blocks_are_part_of_more(saved: Saved, family: str) -> None:
     for tower in TOWERS:
         names = []
         for count in (1, 2):
-            unfreeze_last(network.model, tower, count, lambda tower=tower: network.run(tower))
+            unfreeze_last(network.model, tower, count, functools.partial(network.run, tower))
             names.append(network.learning())
         assert names[0] < names[1] < {name for name, _ in tower_weights(network.model, tower)}
         network.model.requires_grad_(False)
         with pytest.raises(ConfigError, match=rf"--unfreeze 99: the {tower} tower has \d+ blocks"):
-            unfreeze_last(network.model, tower, 99, lambda tower=tower: network.run(tower))
+            unfreeze_last(network.model, tower, 99, functools.partial(network.run, tower))
 
 
 @pytest.mark.parametrize("family", [*SMALL, "pe-core"])
