@@ -5,6 +5,7 @@ that cannot be read is told before training starts.
 """
 
 import copy
+import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmsearch.config import Device
 from mmsearch.encoders.onnx import CANONICAL_COSINE
 from mmsearch.encoders.open_clip import OpenClipEncoder, OpenClipModel, bfloat16_is_fast
 from mmsearch.encoders.open_clip_config import read_config
-from mmsearch.encoders.sources import CONFIG, Source
+from mmsearch.encoders.sources import CONFIG, Source, find_source
 from mmsearch.encoding import Progress, encode
 from mmsearch.errors import ConfigError, ModelError
 from mmsearch.manifests import Media
@@ -165,7 +166,7 @@ def tune_clip(
     draw_curves(history, best, out / "curves.png")
     write_card(outcome, out / "MODEL_CARD.md")
     if onnx:
-        _export(out)
+        _export(out, threads)
     shutil.rmtree(out / WORK)
     return outcome
 
@@ -277,6 +278,9 @@ def _described(options: ClipOptions, trained: Sequence[Modality]) -> str:
     return f"the last {options.unfreeze} blocks of {towers} trained, with what comes behind them"
 
 
-def _export(out: Path) -> None:
+def _export(out: Path, threads: int | None) -> None:
     """Write the two towers of the new model as ONNX, below its folder, where they are found."""
-    raise NotImplementedError
+    source = find_source(f"local-dir:{out.absolute()}")
+    assert source is not None
+    export_clip = importlib.import_module("mmsearch.training.export_clip")
+    export_clip.export_model(source, threads=threads)

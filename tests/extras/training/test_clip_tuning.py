@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmsearch.encoders import load_encoder
+from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.encoders.open_clip import OpenClipEncoder, import_open_clip
 from mmsearch.encoders.open_clip_config import preprocess_of
 from mmsearch.encoders.sources import find_source
@@ -306,6 +307,20 @@ def test_the_command_trains_and_what_it_writes_is_searched_with(
     row = next(row for row in read_table(scenes) if row.one("image") == pictures[0].name)
     found = in_process("search", str(row.one("text")), "--home", home, "--json", "-k", "10").records()
     assert pictures[0].name in [Path(hit["path"]).name for hit in found]
+
+
+def test_on_request_it_is_exported_and_then_needs_no_torch(scenes: Path, base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mmsearch.training.export_clip")
+    new = tmp_path / "new"
+    tune(scenes, base, new, dataclasses.replace(QUICK, epochs=1), onnx=True)
+    exported = load_encoder(f"local-dir:{new}")
+    assert isinstance(exported, OnnxEncoder)
+    encoder = encoder_of(new)
+    assert exported.space == encoder.space
+    texts = ["a red circle at the top left", "a white bar at the middle right"]
+    np.testing.assert_allclose(exported.encode_texts(texts), encoder.encode_texts(texts), atol=1e-4)
+    pictures = [PIL.Image.open(path) for path in sorted(scenes.parent.glob("*.png"))[:4]]
+    np.testing.assert_allclose(exported.encode_images(pictures), encoder.encode_images(pictures), atol=1e-4)
 
 
 @pytest.mark.parametrize(
