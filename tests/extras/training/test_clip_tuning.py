@@ -150,6 +150,7 @@ def test_only_what_was_asked_for_changes_and_open_clip_loads_it(
     config = json.loads((new / "open_clip_config.json").read_text())
     assert config["space"] == trained.space == encoder_of(new).space.id
     assert trained.space.startswith("new-")
+    assert encoder_of(new).adapted == frozenset()
     assert config["trained"]["base_space"] == f"local-dir:{base.name}"
     assert not (new / ".training").exists()
     assert (new / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -183,6 +184,8 @@ def test_one_side_only_keeps_the_space_and_the_other_tower_to_the_bit(
     )
     trained = tune(scenes, base, tmp_path / "new", dataclasses.replace(QUICK, only=only, **given))
     assert trained.space == f"local-dir:{base.name}" == encoder_of(tmp_path / "new").space.id
+    assert encoder_of(tmp_path / "new").adapted == {only}
+    assert encoder_of(base).adapted == frozenset()
     moved = changed(base, tmp_path / "new") - {"logit_scale"}
     assert moved
     assert {name.startswith("visual.") for name in moved} == {only is Modality.IMAGE}
