@@ -88,6 +88,16 @@ class OpenClipEncoder:
         return preprocess_of(self.source, self._config)
 
     @property
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were trained to meet the others of the space, which stayed (``mmsearch train
+        --only``); they say nothing of which space it is.
+        """
+        trained = self._config.get("trained")
+        if not isinstance(trained, dict) or trained.get("base_space") != self.space.id:
+            return frozenset()
+        return frozenset(modality for modality in self.modalities if modality in trained.get("towers", ()))
+
+    @property
     def fingerprint(self) -> str:
         """Names configuration, weights (by size and time of change) and precision."""
         file = weights_file(self.source).stat()

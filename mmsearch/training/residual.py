@@ -27,13 +27,16 @@ class ResidualHead(nn.Module):
     back to it.
     """
 
-    def __init__(self, dim: int, kind: Kind, dropout: float = 0.2, noise: float = 0.02) -> None:
+    def __init__(
+        self, dim: int, kind: Kind, dropout: float = 0.2, noise: float = 0.02, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        first = nn.Linear(dim, dim if kind == "linear" else HIDDEN)
-        self.maps = nn.ModuleList([first] if kind == "linear" else [first, nn.Linear(HIDDEN, dim)])
+        first = nn.Linear(dim, dim if kind == "linear" else HIDDEN, bias)
+        self.maps = nn.ModuleList([first] if kind == "linear" else [first, nn.Linear(HIDDEN, dim, bias)])
         last = self.maps[-1]
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if bias:
+            nn.init.zeros_(last.bias)
         self.dropout = nn.Dropout(dropout)
         self.noise = noise
 

