@@ -10,11 +10,12 @@ from indexer.plan import File
 from indexer.prepare import Preparer
 from mmsearch.admission import Era
 from mmsearch.catalog import Catalog
+from mmsearch.contents import with_vector
 from mmsearch.errors import MediaError
 from mmsearch.shadows import MAPPED
-from mmsearch.types import Item, Modality, NewItem, NewPart, Part, Vector
+from mmsearch.types import Item, Modality, NewItem, NewPart, Part
 
-__all__ = ["Counterpart", "Counterparts", "Unable", "counterpart", "in_other_words", "with_vector"]
+__all__ = ["Counterpart", "Counterparts", "Unable", "counterpart", "in_other_words"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,15 +119,3 @@ def in_other_words(part: Part) -> NewPart | None:
     if part.modality is not Modality.TEXT or part.text is None or not part.text.strip():
         return None
     return NewPart(modality=Modality.TEXT, content=part.text, start=part.start, end=part.end, page=part.page)
-
-
-def with_vector(part: Part, vector: Vector) -> NewPart:
-    """The part with another vector."""
-    return NewPart(
-        modality=part.modality,
-        vector=vector,
-        start=part.start,
-        end=part.end,
-        page=part.page,
-        text=part.text,
-    )

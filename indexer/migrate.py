@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from indexer.counterparts import Counterparts, Unable, counterpart, in_other_words, with_vector
+from indexer.counterparts import Counterparts, Unable, counterpart, in_other_words
 from indexer.mapping import LEAST, MOST, LinearMap, Quality, learn
 from indexer.report import printable
 from mmsearch import shadows
 from mmsearch.admission import Era, identity_of, model_name
-from mmsearch.contents import encode_items
+from mmsearch.contents import encode_items, with_vector
 from mmsearch.encoders import Encoder
 from mmsearch.encoding import ahead
 from mmsearch.engine import Engine
