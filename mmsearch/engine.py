@@ -182,7 +182,6 @@ class Engine:
         if not new:
             return []
         with self.writing():
-            # The collection was given another model: these are vectors of the former one.
             if self._era is not era:
                 if any(part.vector is not None for item in new for part in item.parts):
                     raise SpaceMismatch(

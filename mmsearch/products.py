@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmsearch.catalog import Catalog
-from mmsearch.database import chunks, named_rows
+from mmsearch.database import chunks, listed, named_rows
 from mmsearch.rows import read_items
 from mmsearch.types import AttributeChanges, Item
 
-__all__ = ["Feed", "by_key", "feeds_of", "forget", "keys_of", "remember", "stamp", "update"]
+__all__ = ["Feed", "by_key", "claim", "feeds_of", "forget", "keys_of", "remember", "stamp", "update"]
 
 
 def by_key(catalog: Catalog, collection: int, keys: Sequence[str]) -> dict[str, Item]:
@@ -41,8 +41,8 @@ def update(
         return writes.update_attributes(connection, collection, changes, replace=replace)
 
 
-def stamp(catalog: Catalog, stamps: Mapping[int, str | None]) -> None:
-    """Note what the sources of parts (by id) are now, where those are other versions of the same content."""
+def stamp(catalog: Catalog, stamps: Mapping[int, tuple[str | None, str | None]]) -> None:
+    """Note sources and stamps of parts (by id), where those are other files or versions with the same content."""
     from mmsearch import writes
 
     with catalog.transaction() as connection:
@@ -56,6 +56,15 @@ class Feed:
     id: int
     path: str
     options: dict[str, Any]
+
+
+def claim(catalog: Catalog, feed: Feed, ids: Sequence[int]) -> None:
+    """Note that items are from this feed now."""
+    with catalog.transaction("noting the feed of products") as connection:
+        for some in chunks(ids):
+            connection.exec_driver_sql(
+                f"UPDATE items SET feed_id = ? WHERE id IN ({listed(some)})", (feed.id,)
+            )
 
 
 def feeds_of(catalog: Catalog, collection: int) -> dict[str, Feed]:

@@ -212,10 +212,11 @@ def update_attributes(
     return [key for key in changes if key not in ids]
 
 
-def stamp_parts(connection: Connection, stamps: Mapping[int, str | None]) -> None:
-    """Note what the sources of parts are now: other files or versions of the same content."""
-    mine = update(parts).where(parts.c.id == bindparam("part")).values(stamp=bindparam("now"))
-    connection.execute(mine, [{"part": part, "now": stamp} for part, stamp in stamps.items()])
+def stamp_parts(connection: Connection, stamps: Mapping[int, tuple[str | None, str | None]]) -> None:
+    """Note sources and stamps of parts: other files or versions with the same content."""
+    values = {"source": bindparam("at"), "stamp": bindparam("now")}
+    mine = update(parts).where(parts.c.id == bindparam("part")).values(values)
+    connection.execute(mine, [{"part": part, "at": at, "now": now} for part, (at, now) in stamps.items()])
 
 
 def remove(connection: Connection, collection: int, ids: Iterable[int]) -> int:
