@@ -128,12 +128,12 @@ def _forget(
     missing = [item_id for key, item_id in mine.items() if key not in keys]
     if missing and unread > 0 and not prune:
         raise PruneRefused(
-            f"{feed.path}: {len(missing)} products are missing from it, but {unread} of its rows cannot be read, and may "
-            "be theirs; nothing was removed. Mend the rows, or run it again with --prune"
+            f"{feed.path}: {len(missing)} products are missing from it, but {unread} of its rows cannot be read and "
+            "may be theirs; nothing was removed. Mend the rows, or run it again with --prune"
         )
     if len(missing) * 2 > len(mine) and not prune:
         raise PruneRefused(
-            f"{feed.path}: {len(missing)} of the {len(mine)} products that came from it are missing; nothing was removed. "
-            "If it is whole, run it again with --prune"
+            f"{feed.path}: {len(missing)} of the {len(mine)} products that came from it are missing; nothing was "
+            "removed. If it is whole, run it again with --prune"
         )
     return engine.remove(missing) if missing else 0

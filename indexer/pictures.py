@@ -72,7 +72,7 @@ class Pictures:
             return self._decoded(None, source, "picture", known, {})
         if is_url(source):
             fetched = self.fetcher.get(source, etag=known.get("etag"), modified=known.get("modified"))
-            version = {"etag": fetched.etag, "modified": fetched.modified}
+            version: dict[str, object] = {"etag": fetched.etag, "modified": fetched.modified}
             if fetched.data is None:
                 return Picture(source, hash_in(stamp) or b"", _stamp(known["hash"], version))
             return self._decoded(source, fetched.data, source, known, version)
@@ -88,7 +88,7 @@ class Pictures:
         return self._decoded(source, read_file(Path(source)), source, known, version)
 
     def _decoded(
-        self, source: str | None, data: bytes, name: str, known: dict[str, Any], version: dict[str, Any]
+        self, source: str | None, data: bytes, name: str, known: dict[str, Any], version: dict[str, object]
     ) -> Picture:
         digest = blake2b(data, digest_size=16).digest()
         found = Picture(source, digest, _stamp(digest.hex(), version))
@@ -103,7 +103,7 @@ def hash_in(stamp: str | None) -> bytes | None:
     return bytes.fromhex(known["hash"]) if (known := _read_stamp(stamp)) else None
 
 
-def _stamp(digest: str, version: dict[str, Any]) -> str:
+def _stamp(digest: str, version: dict[str, object]) -> str:
     told = {name: value for name, value in version.items() if value is not None}
     return json.dumps({"hash": digest} | told, separators=(",", ":"))
 

@@ -68,64 +68,11 @@ _PRICE = re.compile(
 )
 _GROUPED = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _GROUPED_COMMA = re.compile(r"(\d{1,3}(?:\.\d{3})+|\d+),(\d{2})")
-_CURRENCIES = frozenset(
-    [
-        "AED",
-        "ARS",
-        "AUD",
-        "BDT",
-        "BGN",
-        "BRL",
-        "CAD",
-        "CHF",
-        "CLP",
-        "CNY",
-        "COP",
-        "CZK",
-        "DKK",
-        "EGP",
-        "EUR",
-        "GBP",
-        "HKD",
-        "HUF",
-        "IDR",
-        "ILS",
-        "INR",
-        "ISK",
-        "JPY",
-        "KES",
-        "KRW",
-        "LKR",
-        "MAD",
-        "MXN",
-        "MYR",
-        "NGN",
-        "NOK",
-        "NZD",
-        "PEN",
-        "PHP",
-        "PKR",
-        "PLN",
-        "QAR",
-        "RON",
-        "RSD",
-        "RUB",
-        "SAR",
-        "SEK",
-        "SGD",
-        "THB",
-        "TRY",
-        "TWD",
-        "UAH",
-        "USD",
-        "VND",
-        "ZAR",
-        "$",
-        "€",
-        "£",
-        "¥",
-    ]
+_CODES = (
+    "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES KRW LKR MAD MXN "
+    "MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR $ € £ ¥"
 )
+_CURRENCIES = frozenset(_CODES.split())
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _SWITCHES = _WORDS | {"1": True, "y": True, "on": True, "0": False, "n": False, "off": False}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s*(?:Z|[+-]\d\d:?\d\d)?)?", re.I)
@@ -145,7 +92,7 @@ class Layout:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object], source: str) -> Layout:
-        """A layout from the plain values of a mapping file. Raises ``ConfigError`` that names ``source`` and the key."""
+        """A layout from the plain values of a mapping file. Raises ``ConfigError`` that names ``source`` and key."""
         if unknown := sorted(set(given) - {field.name for field in dataclasses.fields(cls)}):
             raise ConfigError(
                 f"{source}: unknown key {unknown[0]!r}; there are columns, types, ignore and root"
@@ -273,8 +220,8 @@ class Rows:
         description = "\n\n".join(row.all(*self._fields["description"])) or None
         sources: list[str] = []
         for column in self._fields["images"]:
-            cell = row.cells.get(column, ())
-            sources += split_images(cell) if isinstance(cell, str) else cell
+            listed = row.cells.get(column, ())
+            sources += split_images(listed) if isinstance(listed, str) else listed
         attributes: dict[str, AttributeValue] = {}
         for name, kind in self._kinds.items():
             cell = next((row.cells[column] for column in self._fields[name] if column in row.cells), None)
@@ -363,7 +310,8 @@ def _value(name: str, kind: Kind, cell: Cell) -> dict[str, AttributeValue]:
     elif kind == "datetime":
         value = _datetime(cell)
     elif (price := _price(cell)) is not None:
-        return {name: price[0]} | ({f"{name}_currency": price[1]} if price[1] else {})
+        amount, currency = price
+        return {name: amount, f"{name}_currency": currency} if currency else {name: amount}
     else:
         value = None
     if value is None:

@@ -214,7 +214,7 @@ def update_attributes(
 
 def stamp_parts(connection: Connection, stamps: Mapping[int, tuple[str | None, str | None]]) -> None:
     """Note sources and stamps of parts: other files or versions with the same content."""
-    values = {"source": bindparam("at"), "stamp": bindparam("now")}
+    values: dict[str, Any] = {"source": bindparam("at"), "stamp": bindparam("now")}
     mine = update(parts).where(parts.c.id == bindparam("part")).values(values)
     connection.execute(mine, [{"part": part, "at": at, "now": now} for part, (at, now) in stamps.items()])
 
