@@ -8,16 +8,17 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from indexer.fetch import Network
+from indexer.addresses import Network
+from indexer.product import Product, differences
 from indexer.product_rows import Layout, Rows
-from indexer.products import Product, upsert
+from indexer.products import update_each, upsert
 from indexer.report import Listener, Report, Skipped, printable
 from mmsearch import products as stored
 from mmsearch.engine import Engine
 from mmsearch.errors import ConfigError, PruneRefused
 from mmsearch.tables import Problems, read_table
 
-__all__ = ["index_feed", "read_layout", "remembered_feeds"]
+__all__ = ["forget_feed", "index_feed", "read_layout", "remembered_feeds"]
 
 
 def index_feed(
@@ -25,6 +26,7 @@ def index_feed(
     path: str | Path,
     layout: Layout | None = None,
     *,
+    partial: bool | None = None,
     delete_missing: bool | None = None,
     prune: bool = False,
     allowed: Sequence[Network] = (),
@@ -34,8 +36,10 @@ def index_feed(
     """Bring a collection in line with a table of products (.csv, .tsv, .jsonl, .parquet).
 
     ``layout`` says which column is what; None: as before for a table that was indexed before, else by the usual names.
-    With ``delete_missing`` products that came from this table and are not in it any more are removed; None: as before,
-    else they stay. ``prune`` allows more than half of them to go. Otherwise as ``indexer.products.upsert``.
+    With ``partial`` the table only changes attributes (price, stock) of products that are there: what it does not name
+    stays as it is, and nothing is encoded. With ``delete_missing`` products that came from this table and are not in it
+    any more are removed, and ``prune`` allows more than half of them to go. None: as before, else neither. Otherwise as
+    ``indexer.products.upsert``.
 
     A row that cannot be read or indexed is in ``report.skipped`` with its line and the reason, and the others go in.
     The table is remembered with its layout (``remembered_feeds``).
@@ -51,6 +55,11 @@ def index_feed(
     if before is not None:
         layout = Layout.from_dict(before.options["layout"], str(path)) if layout is None else layout
         delete_missing = before.options["delete_missing"] if delete_missing is None else delete_missing
+        partial = before.options["partial"] if partial is None else partial
+    if partial and delete_missing:
+        raise ConfigError(
+            f"{path}: a table that only changes attributes does not say which products there are"
+        )
     layout = layout or Layout()
     problems = Problems(path)
     table = read_table(path, fold=False, problems=problems)
@@ -61,10 +70,13 @@ def index_feed(
     report.seconds["read"] = time.perf_counter() - started
     report.skipped = [_line(path, place, reason) for place, reason in problems]
     report.notes = [Skipped(printable(str(path)), note) for note in rows.notes]
-    options = {"layout": layout.as_dict(), "delete_missing": bool(delete_missing)}
+    options = {"layout": layout.as_dict(), "partial": bool(partial), "delete_missing": bool(delete_missing)}
     feed = stored.remember(engine.catalog, collection, str(path), options)
     named = [_placed(product, path) for product in products]
-    upsert(engine, named, allowed=allowed, feed=feed, report=report, progress=progress, workers=workers)
+    if partial:
+        _change(engine, collection, named, report)
+    else:
+        upsert(engine, named, allowed=allowed, feed=feed, report=report, progress=progress, workers=workers)
     try:
         report.removed += _remove(engine, collection, gone)
         if delete_missing:
@@ -80,6 +92,11 @@ def index_feed(
 def remembered_feeds(engine: Engine) -> list[str]:
     """Paths of the tables that the collection was made from, oldest first."""
     return list(stored.feeds_of(engine.catalog, engine.catalog.collection(engine.collection).id))
+
+
+def forget_feed(engine: Engine, path: str) -> None:
+    """Leave a table out of the next run without arguments. Its products stay."""
+    stored.forget(engine.catalog, engine.catalog.collection(engine.collection).id, path)
 
 
 def read_layout(path: Path) -> Layout:
@@ -99,6 +116,24 @@ def read_layout(path: Path) -> Layout:
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: a mapping is a table with columns, types, ignore and root")
     return Layout.from_dict(given, str(path))
+
+
+def _change(engine: Engine, collection: int, products: Sequence[Product], report: Report) -> None:
+    """Change those attributes of products that are others now."""
+    for start in range(0, len(products), 1000):
+        some = {product.key: product for product in products[start : start + 1000]}
+        known = stored.by_key(engine.catalog, collection, list(some))
+        changes = {
+            key: differences(known[key], product.attributes) if key in known else {}
+            for key, product in some.items()
+        }
+        wanted = {key: new for key, new in changes.items() if new or key not in known}
+        refused: dict[str, str] = {}
+        changed = update_each(engine, wanted, refused)
+        report.updated += changed
+        report.attributes_only += changed
+        report.unchanged += len(some) - len(wanted)
+        report.skipped += [Skipped(printable(some[key].place), reason) for key, reason in refused.items()]
 
 
 def _placed(product: Product, path: Path) -> Product:

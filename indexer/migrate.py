@@ -351,7 +351,8 @@ class _Migration:
             item, parts = unable.item, []
             rows = self._catalog.vectors_of([part.id for part in item.parts])
             for part, row in zip(item.parts, rows, strict=True):
-                said = in_other_words(part) if part.modality in self._era.encoder.modalities else None
+                able = {*self._era.encoder.modalities, Modality.FUSED}
+                said = in_other_words(part) if part.modality in able else None
                 if said is None and part.modality not in maps:
                     maps[part.modality] = self._learn(part.modality)
                 parts.append(said or with_vector(part, maps[part.modality](row[None])[0]))

@@ -11,7 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from indexer.fetch import Fetcher, Network, is_url
+from indexer.addresses import Network, is_url
+from indexer.fetch import Fetcher
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
 from mmsearch.media import read_file, read_image

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from indexer.fetch import is_url
-from indexer.products import Product
+from indexer.addresses import is_url
+from indexer.product import Product
 from mmsearch.documents import without_markup
 from mmsearch.errors import ConfigError
 from mmsearch.tables import Cell, Problems, Row

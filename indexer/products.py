@@ -15,44 +15,34 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
-from hashlib import blake2b
 
 import numpy as np
 
-from indexer.fetch import AT_ONCE, Network, is_url
+from indexer.addresses import Network, is_url
+from indexer.fetch import AT_ONCE
 from indexer.pictures import Picture, Pictures, hash_in
+from indexer.product import Product, alike, content_of, passages, texts_of
 from indexer.report import Listener, Progress, Report, Skipped, printable
 from mmsearch import products as stored
-from mmsearch.attributes import to_seconds
-from mmsearch.cutting import cut
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemError, ItemNotFound, MediaError, SpaceMismatch
-from mmsearch.types import Attributes, AttributeValue, Item, Modality, NewItem, NewPart, Vector
+from mmsearch.types import (
+    AttributeChanges,
+    Attributes,
+    Item,
+    Modality,
+    NewItem,
+    NewPart,
+    Vector,
+)
 
-__all__ = ["Product", "upsert"]
+__all__ = ["Product", "update_each", "upsert"]
 
 BATCH = 128
 """Products of one commit: so much at most is lost when a run is killed."""
 
 REMEMBERED = 4096
 """So many pictures are looked at once in a run, however many products (variants) have them."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    """A product as a shop knows it. ``images`` are absolute paths, http(s) addresses, or the bytes of pictures.
-
-    A variant has the attribute ``parent``: the id of the product it is a variant of. ``place`` is what the report calls
-    it (its key if that is empty).
-    """
-
-    key: str
-    title: str | None = None
-    description: str | None = None
-    images: Sequence[str | bytes] = ()
-    attributes: Attributes = dataclasses.field(default_factory=dict)
-    place: str = ""
 
 
 def upsert(
@@ -204,14 +194,14 @@ class _Upsert:
         for product in batch.products:
             item = batch.known.get(product.key)
             pictures, reasons = self._pictures(batch.looks[product.key], product.images, item)
-            if not pictures and not product.title and not _passages(product.description):
+            if not pictures and not product.title and not passages(product.description):
                 told = "; ".join(reasons)
                 skipped.append(
                     _line(product, f"it has no picture, title or description{': ' if told else ''}{told}")
                 )
                 continue
             notes += [_line(product, reason) for reason in reasons]
-            digest = _content(product, pictures)
+            digest = content_of(product, [picture.content_hash for picture in pictures])
             if item is None or item.content_hash != digest or not item.parts:
                 changed.append((product, pictures, digest))
                 continue
@@ -220,7 +210,7 @@ class _Upsert:
                 picture.image = None
                 if (part.source, part.stamp) != (picture.source, picture.stamp):
                     stamps[part.id] = (picture.source, picture.stamp)
-            if not _alike(item.attributes, product.attributes):
+            if not alike(item.attributes, product.attributes):
                 attributes[product.key] = product.attributes
             else:
                 same += 1
@@ -272,7 +262,7 @@ class _Upsert:
         lost: dict[str, str] = {}
         with self._timed("encode"):
             self._encode_pictures([(product, one) for product, some, _ in changed for one in some], lost)
-            texts = list(dict.fromkeys(text for product, _, _ in changed for text, _ in _texts(product)))
+            texts = list(dict.fromkeys(text for product, _, _ in changed for text, _ in texts_of(product)))
             fresh = [text for text in texts if text not in said]
             if fresh:
                 said.update(zip(fresh, self._engine.encoder.encode_texts(fresh), strict=True))
@@ -286,7 +276,7 @@ class _Upsert:
                 parts.append(
                     NewPart(modality=Modality.IMAGE, vector=one.vector, source=one.source, stamp=one.stamp)
                 )
-            for text, span in _texts(product):
+            for text, span in texts_of(product):
                 start, end = span or (None, None)
                 vector = said[text]
                 parts.append(NewPart(modality=Modality.TEXT, vector=vector, text=text, start=start, end=end))
@@ -345,7 +335,7 @@ class _Upsert:
     ) -> None:
         if not (new or attributes or stamps or claimed):
             return
-        with self._engine.writing(what="indexing products"):
+        with self._engine.writing(wait=60.0, what="indexing products"):
             if self._catalog.epoch(self._collection.id) != self._collection.epoch:
                 raise SpaceMismatch(
                     f"collection {self._engine.collection!r} was given another model meanwhile: run it again"
@@ -368,28 +358,18 @@ class _Upsert:
             return new
         except ItemError as error:
             if len(new) == 1:
-                skipped.append(self._refused(new[0].key, error))
+                key = new[0].key
+                skipped.append(Skipped(printable(self._places[key]), _reason(key, error)))
                 return []
         half = len(new) // 2
         return [*self._stored(new[:half], skipped), *self._stored(new[half:], skipped)]
 
-    def _updated(self, changes: dict[str, Attributes], skipped: list[Skipped]) -> int:
-        """Replace attributes; if those of one item are refused, those of the others. Returns how many were changed."""
-        if not changes:
-            return 0
-        try:
-            return len(changes) - len(self._engine.update(changes, replace=True))
-        except ItemError as error:
-            if len(changes) == 1:
-                (key,) = changes
-                skipped.append(self._refused(key, error))
-                return 0
-        pairs = list(changes.items())
-        half = len(pairs) // 2
-        return self._updated(dict(pairs[:half]), skipped) + self._updated(dict(pairs[half:]), skipped)
-
-    def _refused(self, key: str, error: ItemError) -> Skipped:
-        return Skipped(printable(self._places[key]), printable(str(error).removeprefix(f"{key}: ")))
+    def _updated(self, changes: Mapping[str, Attributes], skipped: list[Skipped]) -> int:
+        """Replace attributes; returns of how many items."""
+        refused: dict[str, str] = {}
+        changed = update_each(self._engine, changes, refused, replace=True)
+        skipped += [Skipped(printable(self._places[key]), reason) for key, reason in refused.items()]
+        return changed
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -400,46 +380,31 @@ class _Upsert:
             self._report.seconds[stage] += time.perf_counter() - started
 
 
-def _texts(product: Product) -> Iterator[tuple[str, tuple[float, float] | None]]:
-    """The texts of a product's parts: its title, and the passages of its description with their places."""
-    if product.title:
-        yield product.title, None
-    yield from _passages(product.description)
+def update_each(
+    engine: Engine, changes: AttributeChanges, refused: dict[str, str], *, replace: bool = False
+) -> int:
+    """``Engine.update`` of those whose attributes have the right kinds; returns how many there were.
+
+    Of the others the reason goes to ``refused``, and of keys that no item has.
+    """
+    if not changes:
+        return 0
+    try:
+        missing = engine.update(changes, replace=replace)
+    except ItemError as error:
+        if len(changes) == 1:
+            (key,) = changes
+            refused[key] = _reason(key, error)
+            return 0
+        pairs = list(changes.items())
+        halves = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+        return sum(update_each(engine, dict(half), refused, replace=replace) for half in halves)
+    refused |= dict.fromkeys(missing, "no product has this id")
+    return len(changes) - len(missing)
 
 
-def _passages(description: str | None) -> list[tuple[str, tuple[float, float]]]:
-    text = description or ""
-    return [(text[start:end], (start, end)) for start, end in cut(text)]
-
-
-def _content(product: Product, pictures: Sequence[Picture]) -> bytes:
-    """16 bytes that name all that is embedded of a product. Its key is in it: variants are no copies of each other."""
-    digest = blake2b(digest_size=16, person=b"product")
-    for text in (product.key, product.title or "", product.description or ""):
-        digest.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
-    for picture in pictures:
-        digest.update(picture.content_hash)
-    return digest.digest()
-
-
-def _alike(one: Attributes, other: Attributes) -> bool:
-    """Whether attributes as the catalog gives them back are these; an empty list is none."""
-    other = {
-        name: value
-        for name, value in other.items()
-        if isinstance(value, str | int | float | datetime) or value
-    }
-    return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-
-
-def _same(one: AttributeValue, other: AttributeValue) -> bool:
-    if isinstance(one, datetime) and isinstance(other, datetime):
-        return abs(to_seconds(one) - to_seconds(other)) < 1e-6
-    if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
-        return type(one) is type(other) and one == other
-    if isinstance(one, Sequence) and isinstance(other, Sequence):
-        return list(one) == list(other)
-    return one == other
+def _reason(key: str, error: ItemError) -> str:
+    return printable(str(error).removeprefix(f"{key}: "))
 
 
 def _line(product: Product, reason: str) -> Skipped:
