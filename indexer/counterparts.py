@@ -129,7 +129,7 @@ def counterpart(item: Item, parts: Sequence[NewPart]) -> NewItem:
 
 
 def in_other_words(part: Part) -> NewPart | None:
-    """A text to be encoded again; None if its words are not in the catalog. What is fused is made anew of the others."""
+    """A text to be encoded again, None if its words are not in the catalog; or what is fused, made of the others."""
     if part.modality is Modality.FUSED:
         return NewPart(modality=Modality.FUSED)
     if part.modality is not Modality.TEXT or part.text is None or not part.text.strip():

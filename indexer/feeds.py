@@ -54,8 +54,8 @@ def index_feed(
     before = stored.feeds_of(engine.catalog, collection).get(str(path))
     if before is not None:
         layout = Layout.from_dict(before.options["layout"], str(path)) if layout is None else layout
-        delete_missing = before.options["delete_missing"] if delete_missing is None else delete_missing
-        partial = before.options["partial"] if partial is None else partial
+        delete_missing = before.options.get("delete_missing") if delete_missing is None else delete_missing
+        partial = before.options.get("partial") if partial is None else partial
     if partial and delete_missing:
         raise ConfigError(
             f"{path}: a table that only changes attributes does not say which products there are"

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from mmsearch.errors import MediaError
 from mmsearch.media import read_file, read_image
 from mmsearch.types import Image, Vector
 
-__all__ = ["Picture", "Pictures", "hash_in"]
+__all__ = ["REMEMBERED", "Picture", "PictureVectors", "Pictures", "hash_in"]
+
+REMEMBERED = 4096
+"""So many pictures are looked at and encoded once in a run, however many products (variants) have them."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -97,6 +101,51 @@ class Pictures:
             image, _ = read_image(data, name, self._encoder.image_size)
             found.image = self._encoder.prepare_image(image)
         return found
+
+
+class PictureVectors:
+    """Vectors of pictures by their content, so that what several products have is encoded once."""
+
+    def __init__(self, encoder: Callable[[], Encoder], pictures: Pictures) -> None:
+        self._encoder = encoder
+        self._pictures = pictures
+        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+
+    def keep(self, content_hash: bytes, vector: Vector) -> None:
+        """Note the vector that a picture has already."""
+        self._vectors[content_hash] = vector
+        self._vectors.move_to_end(content_hash)
+
+    def encode(self, pictures: Sequence[Picture]) -> dict[bytes, str]:
+        """Give pictures their vectors; returns why some have none, by content: they are others than a moment ago."""
+        lost: dict[bytes, str] = {}
+        fresh: dict[bytes, Image] = {}
+        for picture in pictures:
+            digest = picture.content_hash
+            if picture.vector is not None or digest in self._vectors or digest in fresh or digest in lost:
+                continue
+            if picture.image is None:  # what had this vector is gone: it is needed again
+                try:
+                    again = self._pictures.look(picture.source or b"")
+                except MediaError as error:
+                    lost[digest] = str(error)
+                    continue
+                picture.image = again.image if again.content_hash == digest else None
+            if picture.image is None:
+                lost[digest] = f"{picture.source}: changes while it is read; the next run will take it"
+            else:
+                fresh[digest] = picture.image
+        if fresh:
+            vectors = self._encoder().encode_images(list(fresh.values()))
+            for digest, vector in zip(fresh, vectors, strict=True):
+                self.keep(digest, vector)
+        for picture in pictures:
+            if picture.content_hash not in lost and picture.vector is None:
+                picture.vector = self._vectors[picture.content_hash]
+            picture.image = None
+        while len(self._vectors) > REMEMBERED:
+            self._vectors.popitem(last=False)
+        return lost
 
 
 def hash_in(stamp: str | None) -> bytes | None:

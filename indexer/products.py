@@ -16,11 +16,9 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
 from indexer.addresses import Network, is_url
 from indexer.fetch import AT_ONCE
-from indexer.pictures import Picture, Pictures, hash_in
+from indexer.pictures import REMEMBERED, Picture, Pictures, PictureVectors, hash_in
 from indexer.product import Product, alike, content_of, passages, texts_of
 from indexer.report import Listener, Progress, Report, Skipped, printable
 from mmsearch import products as stored
@@ -40,9 +38,6 @@ __all__ = ["Product", "update_each", "upsert"]
 
 BATCH = 128
 """Products of one commit: so much at most is lost when a run is killed."""
-
-REMEMBERED = 4096
-"""So many pictures are looked at once in a run, however many products (variants) have them."""
 
 
 def upsert(
@@ -116,7 +111,7 @@ class _Upsert:
         self._report = report
         self._progress = progress
         self._looks: OrderedDict[str, Future[Picture | MediaError]] = OrderedDict()
-        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()  # of pictures, by content
+        self._seen = PictureVectors(lambda: engine.encoder, pictures)
         self._places: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -258,18 +253,17 @@ class _Upsert:
                     if part.modality is Modality.TEXT and part.text:
                         said[part.text] = vector
                     elif part.modality is Modality.IMAGE and (digest := hash_in(part.stamp)):
-                        self._keep(digest, vector)
-        lost: dict[str, str] = {}
+                        self._seen.keep(digest, vector)
         with self._timed("encode"):
-            self._encode_pictures([(product, one) for product, some, _ in changed for one in some], lost)
+            lost = self._seen.encode([picture for _, pictures, _ in changed for picture in pictures])
             texts = list(dict.fromkeys(text for product, _, _ in changed for text, _ in texts_of(product)))
             fresh = [text for text in texts if text not in said]
             if fresh:
                 said.update(zip(fresh, self._engine.encoder.encode_texts(fresh), strict=True))
         built = []
         for product, pictures, digest in changed:
-            if product.key in lost:
-                skipped.append(_line(product, lost[product.key]))
+            if reasons := [lost[one.content_hash] for one in pictures if one.content_hash in lost]:
+                skipped.append(_line(product, reasons[0]))
                 continue
             parts = [NewPart(modality=Modality.FUSED)]
             for one in pictures:
@@ -292,37 +286,6 @@ class _Upsert:
                 )
             )
         return built
-
-    def _encode_pictures(self, pictures: Sequence[tuple[Product, Picture]], lost: dict[str, str]) -> None:
-        """Give pictures their vectors; products of those that changed a moment ago are ``lost`` until the next run."""
-        fresh: dict[bytes, Picture] = {}
-        for product, picture in pictures:
-            if picture.vector is not None or picture.content_hash in self._vectors:
-                continue
-            if picture.image is None:  # what had this vector is gone: it is needed again
-                again = self._looked(picture.source or b"", None)
-                if isinstance(again, MediaError) or again.content_hash != picture.content_hash:
-                    lost[product.key] = (
-                        str(again) if isinstance(again, MediaError) else "a picture changes meanwhile"
-                    )
-                    continue
-                picture.image = again.image
-            fresh.setdefault(picture.content_hash, picture)
-        if fresh:
-            images = [picture.image for picture in fresh.values() if picture.image is not None]
-            for digest, vector in zip(fresh, self._engine.encoder.encode_images(images), strict=True):
-                self._keep(digest, vector)
-        for product, picture in pictures:
-            if product.key not in lost:
-                if picture.vector is None:
-                    picture.vector = self._vectors[picture.content_hash]
-                picture.image = None
-        while len(self._vectors) > REMEMBERED:
-            self._vectors.popitem(last=False)
-
-    def _keep(self, digest: bytes, vector: Vector) -> None:
-        self._vectors[digest] = np.asarray(vector, np.float32)
-        self._vectors.move_to_end(digest)
 
     def _commit(
         self,
