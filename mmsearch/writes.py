@@ -165,50 +165,36 @@ def update_files(connection: Connection, collection: int, updates: Sequence[File
 
 
 def update_attributes(
-    connection: Connection,
-    collection: int,
-    changes: AttributeChanges,
-    *,
-    replace: bool,
+    connection: Connection, collection: int, changes: AttributeChanges, *, replace: bool
 ) -> list[str]:
-    """Change attributes of items by key; returns the keys that no item has. See ``Catalog.update``."""
+    """Change attributes of items by key; returns the keys that no item has. See ``Engine.update``.
+
+    In plain SQL: a shop does this dozens of times a second, and putting statements together took half of the time.
+    """
+    run = connection.exec_driver_sql
     ids: dict[str, int] = {}
     for keys in chunks(changes):
-        found = select(items.c.key, items.c.id).where(
-            items.c.collection_id == collection, items.c.key.in_(keys)
-        )
-        ids.update((key, item_id) for key, item_id in connection.execute(found))
+        query = f"SELECT key, id FROM items WHERE collection_id = ? AND key IN ({','.join('?' * len(keys))})"
+        ids.update((key, item_id) for key, item_id in run(query, (collection, *keys)))
     if ids:
-        revision = new_revision(connection)
+        known = run("SELECT name, id FROM attribute_names WHERE collection_id = ?", (collection,))
+        names: dict[str, int] = dict(known.tuples().all())
         if replace:
-            for some in chunks(ids.values()):
-                _drop_attributes(connection, collection, some)
+            old = [(name_id, item_id) for item_id in ids.values() for name_id in names.values()]
         else:
-            known = {name: name_id for name_id, name, _ in connection.execute(_names(collection))}
-            old = [
-                {"name": known[name], "item": item_id}
-                for key, item_id in ids.items()
-                for name in changes[key]
-                if name in known
-            ]
-            if old:
-                mine = (attributes.c.name_id == bindparam("name")) & (
-                    attributes.c.item_id == bindparam("item")
-                )
-                connection.execute(delete(attributes).where(mine), old)
+            old = [(names[name], ids[key]) for key in ids for name in changes[key] if name in names]
+        if old:
+            run("DELETE FROM attributes WHERE name_id = ? AND item_id = ?", old)
         _write_attributes(
             connection,
             collection,
             {
-                item_id: (
-                    key,
-                    {name: value for name, value in changes[key].items() if value is not None},
-                )
+                item_id: (key, {name: new for name, new in changes[key].items() if new is not None})
                 for key, item_id in ids.items()
             },
         )
-        for some in chunks(ids.values()):
-            connection.execute(update(items).where(items.c.id.in_(some)).values(revision=revision))
+        revision = new_revision(connection)
+        run("UPDATE items SET revision = ? WHERE id = ?", [(revision, item_id) for item_id in ids.values()])
     return [key for key in changes if key not in ids]
 
 
