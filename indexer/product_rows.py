@@ -169,9 +169,12 @@ class Rows:
                 known = [column for name in usual for column in plain.get(name, ())]
                 found[field] = tuple(known if field == "images" else known[:1])
             taken.update(found[field])
-        return found | {
-            column: (column,) for column in self._columns if column not in taken and column not in found
-        }
+        for column in self._columns:
+            if column not in taken:
+                name = re.sub(r"^g:", "", column, flags=re.I)
+                found.setdefault(name, ())
+                found[name] += (column,)
+        return found
 
     def _settle(self, layout: Layout, known: Mapping[str, str]) -> dict[str, Kind]:
         """The kind of each attribute."""
@@ -282,7 +285,7 @@ def _looks(word: str) -> Kind:
     if _NUMBER.fullmatch(word):
         plain = word.lstrip("+-")
         code = len(plain) > 1 and plain[0] == "0" and plain[1].isdigit()
-        return "number" if not code and abs(float(word)) <= _EXACT else "text"
+        return "number" if not code and abs(float(word)) < _EXACT else "text"
     if _DATE.fullmatch(word):
         return "datetime" if _datetime(word) else "text"
     return "number" if (price := _price(word)) and price[1] else "text"
@@ -340,7 +343,7 @@ def _price(word: str) -> tuple[float | int, str | None] | None:
 
 def _number(word: str) -> float | int:
     value = float(word)
-    if abs(value) > _EXACT:
+    if abs(value) >= _EXACT:
         raise ValueError(f"{word[:40]} is more than a number can hold exactly; make it a text")
     return int(value) if value.is_integer() else value
 
