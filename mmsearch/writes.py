@@ -178,7 +178,7 @@ def update_attributes(
         ids.update((key, item_id) for key, item_id in run(query, (collection, *keys)))
     if ids:
         known = run("SELECT name, id FROM attribute_names WHERE collection_id = ?", (collection,))
-        names: dict[str, int] = dict(known.tuples().all())
+        names = {row.name: row.id for row in known}
         if replace:
             old = [(name_id, item_id) for item_id in ids.values() for name_id in names.values()]
         else:
