@@ -16,9 +16,11 @@ import PIL.Image
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from indexer.addresses import networks
 from indexer.feeds import forget_feed, index_feed, remembered_feeds
+from indexer.migrate import migrate
 from indexer.product import Product
 from indexer.product_rows import Layout
 from indexer.products import upsert
@@ -526,6 +528,31 @@ def test_an_update_is_found_by_the_next_search_and_by_other_engines(engine: Engi
         assert item is not None
         assert item.attributes == {"colour": "red"}
         assert [hit.item.key for hit in reader.search(query)] == ["b"]
+
+
+# -- another model -----------------------------------------------------------------------------------------------------
+
+
+def test_products_are_given_another_model(engine: Engine, pictures: Path) -> None:
+    class Other(ToyEncoder):
+        """Maps into the toy's space with its axes turned."""
+
+        def _embed(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.ascontiguousarray(super()._embed(colours)[:, ::-1])
+
+    given_now = product("a", "red shirt", pictures / "red.png", pictures / "blue.png", price=1)
+    upsert(engine, [given_now, product("b", "blue hat", price=2)])
+    before = {item.key: engine.vectors(item) for item in engine.items()}
+    migrate(engine, Other("turned"))
+    assert engine.space.id == "turned"
+    for item in engine.items():
+        np.testing.assert_array_equal(engine.vectors(item)[1:], before[item.key][1:, ::-1])
+        np.testing.assert_allclose(engine.vectors(item)[0], before[item.key][0, ::-1], atol=1e-3)
+        assert [part.source for part in item.parts if part.modality is IMAGE] == (
+            list(given_now.images) if item.key == "a" else []
+        )
+    assert upsert(engine, [given_now]).unchanged == 1
+    assert engine.check() == []
 
 
 # -- exports ---------------------------------------------------------------------------------------------------------
