@@ -179,7 +179,8 @@ class Snapshots:
                 return
             revision, tag = self._catalog.revision()
             epoch, space = self._catalog.epoch(self._collection.id), coming.current().space
-            self._current = Snapshot(revision, tag, epoch, space, indexes)
+            products = coming.current().products
+            self._current = Snapshot(revision, tag, epoch, space, products, indexes)
             self._keep(self._current)
 
     def _keep(self, snapshot: Snapshot) -> None:
