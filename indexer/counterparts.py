@@ -6,15 +6,17 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 
+from indexer.pictures import Pictures, hash_in
 from indexer.plan import File
 from indexer.prepare import Preparer
 from mmsearch.admission import Era
 from mmsearch.catalog import Catalog
+from mmsearch.contents import with_vector
 from mmsearch.errors import MediaError
 from mmsearch.shadows import MAPPED
-from mmsearch.types import Item, Modality, NewItem, NewPart, Part, Vector
+from mmsearch.types import Item, Modality, NewItem, NewPart, Part
 
-__all__ = ["Counterpart", "Counterparts", "Unable", "counterpart", "in_other_words", "with_vector"]
+__all__ = ["Counterpart", "Counterparts", "Unable", "counterpart", "in_other_words"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Counterparts:
         self._catalog = catalog
         self._era = era
         self._prepare = Preparer(era.encoder, ())
+        self._pictures = Pictures(era.encoder)
         self._begun: set[bytes] = set()  # contents that are on their way
         self._lock = threading.Lock()
 
@@ -48,9 +51,11 @@ class Counterparts:
 
         None if its content is on its way already, for another item: ask again when that is stored.
         """
-        for modality in sorted({part.modality for part in item.parts} - self._era.encoder.modalities):
+        encoded = {part.modality for part in item.parts} - {Modality.FUSED}
+        for modality in sorted(encoded - self._era.encoder.modalities):
             return Unable(item, f"{self._era.info.model} has no tower for modality {modality}")
-        media = [part for part in item.parts if part.modality is not Modality.TEXT]
+        media = [part for part in item.parts if part.modality in (Modality.IMAGE, Modality.AUDIO)]
+        fused = [part for part in map(in_other_words, item.parts) if part and part.modality is Modality.FUSED]
         texts = [in_other_words(part) for part in item.parts if part.modality is Modality.TEXT]
         said = [text for text in texts if text is not None]
         if len(said) < len(texts):
@@ -66,7 +71,7 @@ class Counterparts:
                 self._begun.discard(item.content_hash or b"")
                 return Unable(item, error.reason)
         # As indexed: a sound comes before what is said in it.
-        return Counterpart(counterpart(item, [*seen, *said]), bool(copied))
+        return Counterpart(counterpart(item, [*fused, *seen, *said]), bool(copied))
 
     def _begin(self, content_hash: bytes | None) -> bool:
         """Whether nobody has begun with this content."""
@@ -90,7 +95,9 @@ class Counterparts:
         return []
 
     def _read(self, item: Item, media: Sequence[Part]) -> list[NewPart]:
-        """The pictures and sounds of an item from its file. Raises ``MediaError`` saying why that cannot be."""
+        """The pictures and sounds of an item from its files. Raises ``MediaError`` saying why that cannot be."""
+        if media and all(part.source for part in media):
+            return [self._picture(part) for part in media]
         if not item.is_file:
             raise MediaError(item.key, "it is no file that could be read again")
         ready = self._prepare(File(item.key, item.size or 0, item.mtime_ns or 0), decode=True)
@@ -106,6 +113,14 @@ class Counterparts:
             raise MediaError(item.key, "its parts were not made from its file alone")
         return parts
 
+    def _picture(self, part: Part) -> NewPart:
+        """A picture of a product. Raises ``MediaError`` saying why it cannot be had."""
+        source = part.source or ""
+        picture = self._pictures.look(source)
+        if picture.content_hash != hash_in(part.stamp):
+            raise MediaError(source, "it has changed since it was indexed: run `mmsearch index` first")
+        return NewPart(modality=part.modality, content=picture.image, source=part.source, stamp=picture.stamp)
+
 
 def counterpart(item: Item, parts: Sequence[NewPart]) -> NewItem:
     """The shadow item of an item, called by the lowest id of its parts."""
@@ -114,19 +129,9 @@ def counterpart(item: Item, parts: Sequence[NewPart]) -> NewItem:
 
 
 def in_other_words(part: Part) -> NewPart | None:
-    """A text to be encoded again; None if its words are not in the catalog."""
+    """A text to be encoded again, None if its words are not in the catalog; or what is fused, made of the others."""
+    if part.modality is Modality.FUSED:
+        return NewPart(modality=Modality.FUSED)
     if part.modality is not Modality.TEXT or part.text is None or not part.text.strip():
         return None
     return NewPart(modality=Modality.TEXT, content=part.text, start=part.start, end=part.end, page=part.page)
-
-
-def with_vector(part: Part, vector: Vector) -> NewPart:
-    """The part with another vector."""
-    return NewPart(
-        modality=part.modality,
-        vector=vector,
-        start=part.start,
-        end=part.end,
-        page=part.page,
-        text=part.text,
-    )

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from indexer.counterparts import Counterparts, Unable, counterpart, in_other_words, with_vector
+from indexer.counterparts import Counterparts, Unable, counterpart, in_other_words
 from indexer.mapping import LEAST, MOST, LinearMap, Quality, learn
 from indexer.report import printable
 from mmsearch import shadows
 from mmsearch.admission import Era, identity_of, model_name
-from mmsearch.contents import encode_items
+from mmsearch.contents import encode_items, with_vector
 from mmsearch.encoders import Encoder
 from mmsearch.encoding import ahead
 from mmsearch.engine import Engine
@@ -351,7 +351,8 @@ class _Migration:
             item, parts = unable.item, []
             rows = self._catalog.vectors_of([part.id for part in item.parts])
             for part, row in zip(item.parts, rows, strict=True):
-                said = in_other_words(part) if part.modality in self._era.encoder.modalities else None
+                able = {*self._era.encoder.modalities, Modality.FUSED}
+                said = in_other_words(part) if part.modality in able else None
                 if said is None and part.modality not in maps:
                     maps[part.modality] = self._learn(part.modality)
                 parts.append(said or with_vector(part, maps[part.modality](row[None])[0]))

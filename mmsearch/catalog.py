@@ -27,6 +27,7 @@ from mmsearch.rows import (
     FileUpdate,
     Identity,
     float16,
+    only_products,
     part_of,
     read_items,
 )
@@ -170,6 +171,7 @@ class Catalog(Database):
             epoch, space = epoch_of(connection, collection)
             starts = {after.get(modality, 0) for modality in Modality}
             newer = f"p.id > {min(starts)}"
+            products = only_products(connection, collection, since)
             if len(starts) > 1:  # else the vectors of a modality that is known would all be read again
                 each = [
                     f"(p.modality = '{modality}' AND p.id > {after.get(modality, 0)})"
@@ -209,7 +211,7 @@ class Catalog(Database):
             )
             for modality, some in pieces.items()
         }
-        return Changes(revision, tag, epoch, space, found, removed)
+        return Changes(revision, tag, epoch, space, found, removed, products)
 
     def part_counts(self, collection: int) -> dict[Modality, int]:
         """Number of parts by modality."""

@@ -76,6 +76,20 @@ def _count(value: object) -> int:
     return value
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    import ipaddress
+
+    listed = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
+        raise ValueError("must be networks like 10.0.0.0/8")
+    for one in listed:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError:
+            raise ValueError(f"must be networks like 10.0.0.0/8 (not {one!r})") from None
+    return tuple(listed)
+
+
 def _about(read: Callable[[object], object], about: str) -> dict[str, Any]:
     return {"read": read, "help": about}
 
@@ -117,6 +131,13 @@ class Settings:
         default=False,
         metadata=_about(
             _switch, "Whether torch compiles the towers: minutes at the start, then faster batches."
+        ),
+    )
+    fetch_from: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            _networks,
+            "Private networks that pictures of products may be fetched from, like 10.0.0.0/8, ::1. None if not given.",
         ),
     )
     models: Path | None = field(

@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch import products
 from mmsearch.admission import Era, identity_of, model_name
 from mmsearch.builds import check_build
 from mmsearch.catalog import Catalog
 from mmsearch.config import Device, Precision, default_home
-from mmsearch.contents import check_items, encode_items, encode_term
+from mmsearch.contents import check_items, encode_items, encode_term, with_vector
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mmsearch.columns import Columns
     from mmsearch.snapshots import Snapshot, Snapshots
     from mmsearch.status import Status
+    from mmsearch.types import AttributeChanges
 
 __all__ = ["Engine", "FileRecord", "FileUpdate"]
 
@@ -161,9 +163,8 @@ class Engine:
         Raises ``CatalogBusy`` after ``wait`` seconds, saying who has it.
         """
         with self.catalog.writing(wait, what):
-            self._follow(
-                self.catalog.epoch(self._id)
-            )  # while we hold it, nobody changes the collection's model
+            # While we hold it, nobody changes the collection's model.
+            self._follow(self.catalog.epoch(self._id))
             yield
 
     def add(self, items: Iterable[NewItem]) -> list[int]:
@@ -181,9 +182,7 @@ class Engine:
         if not new:
             return []
         with self.writing():
-            if (
-                self._era is not era
-            ):  # the collection was given another model: these are vectors of the former one
+            if self._era is not era:
                 if any(part.vector is not None for item in new for part in item.parts):
                     raise SpaceMismatch(
                         f"collection {self.collection!r} now has the model {self._era.info.model!r}, and the "
@@ -194,6 +193,16 @@ class Engine:
             ids = self.catalog.add(self._id, new, encoded)
         self._wrote()
         return ids
+
+    def update(self, changes: AttributeChanges, *, replace: bool = False) -> list[str]:
+        """Change attributes (price, stock) of items by key; returns the keys that no item has.
+
+        What is not named stays (not with ``replace``), None takes an attribute away. Nothing is encoded: parts, vectors
+        and ids stay. All is one transaction. Raises ``ItemError``; then nothing is changed.
+        """
+        missing = products.update(self.catalog, self._id, changes, replace=replace)
+        self._wrote()
+        return missing
 
     def update_files(self, updates: Iterable[FileUpdate]) -> None:
         """Rename or touch files whose content is the same: ids, parts and vectors stay."""
@@ -288,17 +297,7 @@ class Engine:
     def copy_parts(self, item_id: int) -> list[NewPart]:
         """The parts of an item with their vectors, to add a byte-identical copy without encoding it again."""
         (item,) = self.get([item_id])
-        return [
-            NewPart(
-                modality=part.modality,
-                vector=vector,
-                start=part.start,
-                end=part.end,
-                page=part.page,
-                text=part.text,
-            )
-            for part, vector in zip(item.parts, self.vectors(item), strict=True)
-        ]
+        return [with_vector(*pair) for pair in zip(item.parts, self.vectors(item), strict=True)]
 
     def attribute_kinds(self) -> dict[str, str]:
         """The attributes that items have: number, text, boolean or datetime, by name."""
@@ -338,7 +337,7 @@ class Engine:
             return self._era
 
     def _search(self, asked: Query, snapshot: Snapshot, era: Era) -> list[Hit]:
-        from mmsearch.search import Search
+        from mmsearch.search import Search, with_copies
 
         found = [encode_term(term, era.info.dim, lambda: era.encoder, self._parts) for term in asked.terms]
         vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
@@ -348,7 +347,7 @@ class Engine:
             columns = self._current_columns()
             mask = columns.mask(asked.where, asked.path)
         kinds = [modality for _, modality in found]
-        named = self._itself([term.item for term in asked.terms if term.item is not None])
+        named = with_copies(self.catalog, self._id, [t.item for t in asked.terms if t.item is not None])
         return Search(
             self.catalog, self._id, snapshot, asked, vector, kinds, lambda: era.encoder, named, columns, mask
         ).hits()
@@ -382,20 +381,14 @@ class Engine:
                 self._columns = columns
             return columns
 
-    def _itself(self, ids: Sequence[int]) -> set[int]:
-        """The items of a query and their byte-identical copies: no answer to "more like this"."""
-        named = self.get(ids) if ids else []
-        hashes = [item.content_hash for item in named if item.content_hash is not None]
-        return {*ids, *(found for found, _, _ in self.catalog.same_content(self._id, hashes))}
-
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])
 
     def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
         """What an item is as a term of a query: vectors of parts, and their modality."""
         (item,) = self.get([item_id])
-        # A recording resembles what sounds like it; what is said in it is another matter.
-        parts = [part for part in item.parts if part.modality is Modality.AUDIO] or item.parts
+        # A recording resembles what sounds like it, not what is said in it.
+        parts = [p for p in item.parts if p.modality in (Modality.FUSED, Modality.AUDIO)] or item.parts
         return self.catalog.vectors_of([part.id for part in parts]), parts[0].modality
 
     def _warm_up(self) -> None:

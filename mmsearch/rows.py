@@ -71,6 +71,7 @@ class Changes:
     """What happened to a collection up to a revision (and its tag). ``parts``: new ids, ascending, and vectors.
 
     If ``epoch`` is later than the revision asked about, all vectors are others now, and these changes mean nothing.
+    ``products``: every item that was added or changed has a fused vector.
     """
 
     revision: int
@@ -79,6 +80,7 @@ class Changes:
     space: str
     parts: Mapping[Modality, tuple[Ids, NDArray[np.float16]]]
     removed: Ids
+    products: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +132,18 @@ def part_of(row: sqlite3.Row) -> Part:
         end=row["end"],
         page=row["page"],
         text=row["text"],
+        source=row["source"],
+        stamp=row["stamp"],
     )
+
+
+def only_products(connection: sqlite3.Connection, collection: int, since: int = 0) -> bool:
+    """Whether all items that were added or changed after a revision have a fused vector."""
+    query = (
+        f"SELECT 1 FROM items WHERE collection_id = {collection} AND revision > {since}"
+        f" AND modality <> '{Modality.FUSED}' LIMIT 1"
+    )
+    return connection.execute(query).fetchone() is None
 
 
 def float16(blobs: Sequence[bytes]) -> NDArray[np.float16]:

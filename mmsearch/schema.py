@@ -121,6 +121,18 @@ roots = Table(
 )
 """Folders that were indexed, with the globs left out (a JSON list)."""
 
+feeds = Table(
+    "feeds",
+    metadata,
+    _key(),
+    Column("collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    UniqueConstraint("collection_id", "path"),
+    sqlite_autoincrement=True,
+)
+"""Tables of products that were indexed, with how they are read (JSON). ``items.feed_id`` is the one an item is from."""
+
 items = Table(
     "items",
     metadata,
@@ -135,6 +147,7 @@ items = Table(
     Column("content_hash", LargeBinary(16)),
     Column("added", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("feed_id", BigInteger),
     UniqueConstraint("collection_id", "key"),
     Index("items_by_hash", "collection_id", "content_hash"),
     Index("items_by_revision", "collection_id", "revision"),
@@ -153,8 +166,13 @@ parts = Table(
     Column("page", Integer),
     Column("text", Text),
     Column("revision", BigInteger, nullable=False),
+    Column("source", Text),
+    Column("stamp", Text),
     sqlite_autoincrement=True,
 )
+"""``source`` is the path or URL of the picture that a part of a product was made of, ``stamp`` what it was then
+(``indexer.pictures``).
+"""
 
 vectors = Table(
     "vectors",

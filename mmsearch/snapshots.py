@@ -16,7 +16,7 @@ from mmsearch.catalog import Catalog, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
 from mmsearch.gpu import use_gpu, wish
-from mmsearch.rows import CollectionInfo
+from mmsearch.rows import CollectionInfo, only_products
 from mmsearch.types import Ids, Modality
 from mmsearch.vectors import EXACT_LIMIT, Float16, Stamp, VectorIndex, load, save
 
@@ -26,12 +26,16 @@ REBUILD = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The vector indexes of a collection at one revision, all of one space."""
+    """The vector indexes of a collection at one revision, all of one space.
+
+    ``products``: every item has a fused vector, so that no other need be searched.
+    """
 
     revision: int
     tag: int
     epoch: int
     space: str
+    products: bool
     indexes: dict[Modality, VectorIndex]
 
     @property
@@ -175,7 +179,8 @@ class Snapshots:
                 return
             revision, tag = self._catalog.revision()
             epoch, space = self._catalog.epoch(self._collection.id), coming.current().space
-            self._current = Snapshot(revision, tag, epoch, space, indexes)
+            products = coming.current().products
+            self._current = Snapshot(revision, tag, epoch, space, products, indexes)
             self._keep(self._current)
 
     def _keep(self, snapshot: Snapshot) -> None:
@@ -206,7 +211,9 @@ class Snapshots:
         if stamp.revision < epoch:
             self._notice(f"the index file of {name!r} is that of its former model; rebuilt from the catalog")
             return None
-        return Snapshot(stamp.revision, stamp.tag, epoch, stamp.space, indexes)
+        with self._catalog.reading() as connection:
+            products = only_products(connection, self._collection.id)
+        return Snapshot(stamp.revision, stamp.tag, epoch, stamp.space, products, indexes)
 
     def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot | None:
         """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id.
@@ -227,7 +234,8 @@ class Snapshots:
                 index = indexes[modality]
                 nothing = np.zeros(0, np.int64), np.zeros((0, index.dim), np.float16)
                 indexes[modality] = index.updated(*nothing, changes.removed)
-        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes)
+        products = snapshot.products and changes.products
+        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, products, indexes)
 
     def _outgrown(self, snapshot: Snapshot) -> bool:
         """Whether so much was added that searching it exactly has become slow."""
@@ -242,7 +250,8 @@ class Snapshots:
             for modality, (ids, vectors) in changes.parts.items()
         }
         return self._placed(
-            Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, indexes), changes.parts
+            Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, changes.products, indexes),
+            changes.parts,
         )
 
     def _placed(

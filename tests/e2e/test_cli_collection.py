@@ -21,6 +21,7 @@ REPORT_KEYS = {
     "unchanged",
     "copies",
     "transcribed",
+    "attributes_only",
     "skipped",
     "notes",
     "seconds",
