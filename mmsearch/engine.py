@@ -6,6 +6,7 @@ revision it knows, whoever wrote it. Searches run on an immutable snapshot and n
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -18,14 +19,16 @@ from mmsearch.catalog import Catalog, CollectionInfo, FileRecord, FileUpdate
 from mmsearch.config import Device, Precision, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
 from mmsearch.encoders import Encoder, full_name, load_encoder
-from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
+from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch, StoreError
 from mmsearch.ranking import compose
 from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
+    from mmsearch.results import Kept
     from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshots
+    from mmsearch.view import View
 
 __all__ = ["Engine", "FileRecord", "FileUpdate", "Status"]
 
@@ -75,6 +78,7 @@ class Engine:
         self._lock = threading.Lock()
         self._snapshots_made: Snapshots | None = None
         self._columns: Columns | None = None
+        self._asked: collections.Counter[str] = collections.Counter()
         self._written = 0  # the newest revision that this engine wrote: its own searches must see it
 
     @classmethod
@@ -138,6 +142,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the catalog. What was added is committed already; ``save`` is what writes the index file."""
+        if self._asked:
+            self._keep_asked()
         self.catalog.close()
 
     @property
@@ -149,6 +155,11 @@ class Engine:
     def collection(self) -> str:
         """The name of the collection."""
         return self._collection.name
+
+    @property
+    def collection_id(self) -> int:
+        """What the catalog calls the collection."""
+        return self._collection.id
 
     @property
     def space(self) -> Space:
@@ -235,7 +246,9 @@ class Engine:
             raise QueryError(f"k must be at least 1, not {asked.k}")
         # First what needs no encoder: `preload` may still be loading it on another core.
         snapshot = self._snapshots.current(self._written)
-        found = [encode_term(term, self.space.dim, lambda: self.encoder, self._parts) for term in asked.terms]
+        found = [
+            encode_term(term, self.space.dim, lambda: self.encoder, self.parts_of) for term in asked.terms
+        ]
         vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
         columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
@@ -250,7 +263,7 @@ class Engine:
             vector,
             [modality for _, modality in found],
             lambda: self.encoder,
-            self._itself([term.item for term in asked.terms if term.item is not None]),
+            self.itself([term.item for term in asked.terms if term.item is not None]),
             columns,
             mask,
         ).hits()
@@ -265,26 +278,37 @@ class Engine:
 
     def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
         """Several searches at once: their texts are encoded in one go."""
-        from mmsearch.shapes import Results
+        from mmsearch.results import results
 
-        pages = [self.search(query) for query in queries]
-        return [Results(hits=hits, total=len(hits), revision=self.catalog.revision()[0]) for hits in pages]
+        asked = [
+            Query(terms=(Term(text=query),), hybrid=True) if isinstance(query, str) else query
+            for query in queries
+        ]
+        return results(self, *self._whole, asked)
 
     def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
         """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
-        return []
+        from mmsearch.suggest import suggestions
+
+        return suggestions(self.catalog, self._collection.id, self._whole[0], text, k)
 
     def note_query(self, text: str) -> None:
         """Remember a query for suggestions, if the collection's settings say so. Written by and by, at ``close`` at last."""
+        if self.settings().keep_queries:
+            self._asked[text] += 1
+            if sum(self._asked.values()) >= 50:
+                self._keep_asked()
 
     def settings(self) -> CollectionSettings:
-        """The collection's synonyms and rules."""
-        from mmsearch.shapes import CollectionSettings
-
-        return CollectionSettings()
+        """The collection's synonyms and rules, and whether it keeps queries."""
+        return self._whole[0].state(None, vectors=False, words=False).settings.settings
 
     def change_settings(self, settings: CollectionSettings) -> None:
         """Replace the collection's settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
+        from mmsearch.collection_settings import change_settings
+
+        change_settings(self.catalog, self._collection.id, settings)
+        self._wrote()
 
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
@@ -394,6 +418,23 @@ class Engine:
                 )
             return self._snapshots_made
 
+    @functools.cached_property
+    def _whole(self) -> tuple[View, Kept]:
+        from mmsearch.results import Kept
+        from mmsearch.view import View
+
+        return View(self.catalog, self._collection.id, self.space.dim, self._current_columns), Kept()
+
+    def _keep_asked(self) -> None:
+        from mmsearch.collection_settings import keep_queries
+
+        asked, self._asked = self._asked, collections.Counter()
+        try:
+            with self.writing(wait=0):
+                keep_queries(self.catalog, self._collection.id, asked)
+        except StoreError:  # somebody writes, or the folder is read-only
+            self._asked += asked
+
     def _current_columns(self) -> Columns:
         from mmsearch.columns import Columns
 
@@ -407,7 +448,7 @@ class Engine:
                 self._columns = columns
             return columns
 
-    def _itself(self, ids: Sequence[int]) -> set[int]:
+    def itself(self, ids: Sequence[int]) -> set[int]:
         """The items of a query and their byte-identical copies: no answer to "more like this"."""
         named = self.get(ids) if ids else []
         hashes = [item.content_hash for item in named if item.content_hash is not None]
@@ -416,7 +457,7 @@ class Engine:
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])
 
-    def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
+    def parts_of(self, item_id: int) -> tuple[Vectors, Modality]:
         """What an item is as a term of a query: vectors of parts, and their modality."""
         (item,) = self.get([item_id])
         # A recording resembles what sounds like it; what is said in it is another matter.

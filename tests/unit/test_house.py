@@ -55,6 +55,7 @@ BELONGS_TO = {
     "writes": "catalog",
     "columns": "catalog",
     "filters": "catalog",
+    "column": "catalog",
     "filter_grammar": "catalog",
     "exif": "media",
     "cutting": "media",

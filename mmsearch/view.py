@@ -1,0 +1,105 @@
+"""What searches over whole results keep in memory of a collection, always at one revision: columns, vectors, words."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch import fulltext, matrix
+from mmsearch.catalog import Catalog
+from mmsearch.collection_settings import Prepared, read_settings
+from mmsearch.columns import Columns
+from mmsearch.fulltext import FullText
+from mmsearch.matrix import Matrix
+from mmsearch.ranking import Scale
+from mmsearch.types import Modality, Vector
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A collection at one revision. ``full_text`` and ``matrices`` (by modality) are there if they were asked for."""
+
+    columns: Columns
+    settings: Prepared
+    matrices: Mapping[Modality, Matrix]
+    full_text: FullText | None
+
+    @property
+    def n(self) -> int:
+        """Number of item rows."""
+        return len(self.columns.item_ids)
+
+    def present(self, modality: Modality | None) -> NDArray[np.bool_]:
+        """Which item rows (n,) have a part (of this modality)."""
+        mask = np.zeros(self.n, np.bool_)
+        for name, parts in self.columns.parts.items():
+            if modality in (None, name):
+                mask |= parts.owners(self.n)
+        return mask
+
+    def scores(self, vector: Vector, scales: Mapping[Modality, Scale]) -> NDArray[np.float32]:
+        """The score of each item row (n,) with a query (dim,): that of its best part; -inf where there is none."""
+        best = np.full(self.n + 1, -np.inf, np.float32)  # the last one is for parts that are gone
+        for modality, vectors in self.matrices.items():
+            found = vectors.scores(vector[None])[0]
+            if modality in scales:
+                factor, offset = scales[modality]
+                found = found * np.float32(factor) + np.float32(offset)
+            np.maximum.at(best, self.columns.parts[modality].rows, found)
+        return best[:-1]
+
+    def places(self, modality: Modality, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of the parts of these item rows, ascending."""
+        wanted = np.zeros(self.n + 1, np.bool_)
+        wanted[rows] = True
+        return np.flatnonzero(wanted[self.columns.parts[modality].rows])
+
+
+class View:
+    """The newest state of one collection. Safe to share between threads: one brings it up to date, the others wait."""
+
+    def __init__(self, catalog: Catalog, collection: int, dim: int, columns: Callable[[], Columns]) -> None:
+        self._catalog = catalog
+        self._collection = collection
+        self._dim = dim
+        self._columns = columns
+        self._lock = threading.Lock()
+        self._origin: object = None
+        self._matrices: dict[Modality, Matrix] = {}
+        self._full_text: FullText | None = None
+        self._settings: tuple[int, int, Prepared] | None = None
+
+    def state(self, modality: Modality | None, *, vectors: bool, words: bool) -> State:
+        """The state at the newest revision: with the vectors of a modality (None: of all), with the words."""
+        with self._lock:
+            columns = self._columns()
+            if columns.origin is not self._origin:
+                self._origin, self._matrices, self._full_text = columns.origin, {}, None
+            matrices = {}
+            for name, parts in columns.parts.items():
+                if vectors and modality in (None, name) and len(parts.ids):
+                    known = self._matrices.get(name)
+                    self._matrices[name] = (
+                        known.extended(self._catalog, parts.ids)
+                        if known is not None
+                        else matrix.read(self._catalog, parts.ids, self._dim)
+                    )
+                    if parts.live.any():
+                        matrices[name] = self._matrices[name]
+            if words:
+                known_words = self._full_text
+                if known_words is None:
+                    self._full_text = fulltext.read(self._catalog, self._collection, columns)
+                elif known_words.revision != columns.revision:
+                    self._full_text = known_words.advance(self._catalog, self._collection, columns)
+            at = (columns.revision, columns.tag)
+            if self._settings is None or self._settings[:2] != at:
+                self._settings = (
+                    *at,
+                    read_settings(self._catalog, self._collection, self._settings and self._settings[2]),
+                )
+            return State(columns, self._settings[2], matrices, self._full_text if words else None)
