@@ -52,7 +52,9 @@ def read_attributes(
     item_ids: Sequence[int],
     fields: Collection[str] | None = None,
 ) -> dict[int, dict[str, AttributeValue]]:
-    """Attributes (those of ``fields``; None: all) by item id. A stored list comes back as a list, whole numbers as int, datetimes naive in UTC."""
+    """Attributes (those of ``fields``; None: all) by item id. A stored list comes back as a list, whole numbers as
+    int, datetimes naive in UTC.
+    """
     found: dict[int, dict[str, AttributeValue]] = {}
     query = f"SELECT id, name, kind FROM attribute_names WHERE collection_id = {collection} ORDER BY name"
     names = {
@@ -64,7 +66,7 @@ def read_attributes(
         return found
     query = (
         f"SELECT item_id, name_id, ordinal, number, text FROM attributes WHERE name_id IN ({listed(names)})"
-        f" AND item_id IN ({listed(item_ids)}) ORDER BY item_id, name_id, ordinal"
+        f" AND item_id IN ({listed(item_ids)}) ORDER BY name_id, item_id, ordinal"
     )
     for item_id, name_id, ordinal, number, words in connection.execute(query):
         name, kind = names[name_id]

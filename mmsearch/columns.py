@@ -269,6 +269,15 @@ class Columns:
         return Column(kind, rows, coded, vocabulary)
 
 
+def up_to_date(catalog: Catalog, collection: int, known: Columns | None) -> Columns:
+    """The columns at the newest revision: ``known`` if that is its own, else what follows from it."""
+    if known is not None and (known.revision, known.tag) == catalog.revision():
+        return known
+    if known is not None and catalog.has_revision(known.revision, known.tag):
+        return known.advance()
+    return Columns(catalog, collection)  # the first, or a backup was restored
+
+
 @dataclasses.dataclass(frozen=True)
 class _Names(Iterable[str]):
     """The names of the columns, looked up only if somebody asks."""
@@ -337,7 +346,7 @@ def _patch(
         if not len(rows) and keep.all():
             return old
         merged = np.concatenate([old.rows[keep], rows])
-        both = np.concatenate([old.values[keep], values]).astype(old.values.dtype)
+        both: NDArray[Any] = np.concatenate([old.values[keep], values]).astype(old.values.dtype)
         if len(rows) and keep.any() and rows[0] < merged[len(merged) - len(rows) - 1]:
             order = np.argsort(merged, kind="stable")
             merged, both = merged[order], both[order]

@@ -6,7 +6,6 @@ revision it knows, whoever wrote it. Searches run on an immutable snapshot and n
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -19,37 +18,18 @@ from mmsearch.catalog import Catalog, CollectionInfo, FileRecord, FileUpdate
 from mmsearch.config import Device, Precision, default_home
 from mmsearch.contents import check_items, encode_items, encode_term
 from mmsearch.encoders import Encoder, full_name, load_encoder
-from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch, StoreError
+from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
 from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
-    from mmsearch.results import Kept
     from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshots
-    from mmsearch.view import View
+    from mmsearch.status import Status
+    from mmsearch.whole import Whole
 
-__all__ = ["Engine", "FileRecord", "FileUpdate", "Status"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What a collection holds and what it costs. Sizes in bytes; ``parts`` and ``index_kind`` are by modality."""
-
-    home: Path
-    collection: str
-    model: str
-    space: str
-    dim: int
-    items: int
-    parts: dict[str, int]
-    attributes: dict[str, str]
-    revision: int
-    roots: dict[str, list[str]]
-    catalog_bytes: int
-    index_bytes: int
-    index_kind: dict[str, str]
+__all__ = ["Engine", "FileRecord", "FileUpdate"]
 
 
 class Engine:
@@ -78,7 +58,6 @@ class Engine:
         self._lock = threading.Lock()
         self._snapshots_made: Snapshots | None = None
         self._columns: Columns | None = None
-        self._asked: collections.Counter[str] = collections.Counter()
         self._written = 0  # the newest revision that this engine wrote: its own searches must see it
 
     @classmethod
@@ -142,8 +121,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the catalog. What was added is committed already; ``save`` is what writes the index file."""
-        if self._asked:
-            self._keep_asked()
+        if "_whole" in self.__dict__:
+            self._whole.flush()
         self.catalog.close()
 
     @property
@@ -253,7 +232,7 @@ class Engine:
         columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
         if asked.where is not None or asked.path is not None:
-            columns = self._current_columns()
+            columns = self.current_columns()
             mask = columns.mask(asked.where, asked.path)
         return Search(
             self.catalog,
@@ -269,45 +248,31 @@ class Engine:
         ).hits()
 
     def results(self, query: Query | str) -> Results:
-        """One page of a search with all that a ``Query`` may ask for: facets, sorting, groups, full text, cursors.
+        """One page of all that a ``Query`` may ask for; words alone are a hybrid query. See ``mmsearch.results``.
 
-        Words alone are a hybrid query. Scores are described in ``mmsearch.results``. Raises what ``search`` raises, and
-        ``QueryError`` for a cursor of another query.
+        Raises what ``search`` raises, and ``QueryError`` for a cursor of another query.
         """
         return self.results_of([query])[0]
 
     def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
         """Several searches at once: their texts are encoded in one go."""
-        from mmsearch.results import results
-
-        asked = [
-            Query(terms=(Term(text=query),), hybrid=True) if isinstance(query, str) else query
-            for query in queries
-        ]
-        return results(self, *self._whole, asked)
+        return self._whole.results(queries)
 
     def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
         """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
-        from mmsearch.suggest import suggestions
-
-        return suggestions(self.catalog, self._collection.id, self._whole[0], text, k)
+        return self._whole.suggest(text, k)
 
     def note_query(self, text: str) -> None:
-        """Remember a query for suggestions, if the collection's settings say so. Written by and by, at ``close`` at last."""
-        if self.settings().keep_queries:
-            self._asked[text] += 1
-            if sum(self._asked.values()) >= 50:
-                self._keep_asked()
+        """Remember a query for suggestions, if the settings say so. Written by and by, at ``close`` at last."""
+        self._whole.note_query(text)
 
     def settings(self) -> CollectionSettings:
         """The collection's synonyms and rules, and whether it keeps queries."""
-        return self._whole[0].state(None, vectors=False, words=False).settings.settings
+        return self._whole.settings()
 
     def change_settings(self, settings: CollectionSettings) -> None:
-        """Replace the collection's settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
-        from mmsearch.collection_settings import change_settings
-
-        change_settings(self.catalog, self._collection.id, settings)
+        """Replace the settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
+        self._whole.change_settings(settings)
         self._wrote()
 
     def refresh(self) -> bool:
@@ -331,7 +296,7 @@ class Engine:
 
     def select(self, where: str | None = None, path: str | None = None) -> list[int]:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""
-        columns = self._current_columns()
+        columns = self.current_columns()
         chosen = columns.item_ids[columns.mask(where, path)]
         return sorted(self.catalog.existing(self._collection.id, chosen.tolist()))
 
@@ -350,15 +315,9 @@ class Engine:
     def copy_parts(self, item_id: int) -> list[NewPart]:
         """The parts of an item with their vectors, to add a byte-identical copy without encoding it again."""
         (item,) = self.get([item_id])
+        kept = ("modality", "start", "end", "page", "text")
         return [
-            NewPart(
-                modality=part.modality,
-                vector=vector,
-                start=part.start,
-                end=part.end,
-                page=part.page,
-                text=part.text,
-            )
+            NewPart(vector=vector, **{name: getattr(part, name) for name in kept})
             for part, vector in zip(item.parts, self.vectors(item), strict=True)
         ]
 
@@ -372,24 +331,9 @@ class Engine:
 
     def status(self) -> Status:
         """What the collection holds and what it costs."""
-        counts = {info.name: info.items for info in self.catalog.collections()}
-        files = [self.catalog.path, self.catalog.path.with_name(self.catalog.path.name + "-wal")]
-        index = self._snapshots.path
-        return Status(
-            home=self.home,
-            collection=self.collection,
-            model=self._collection.model,
-            space=self.space.id,
-            dim=self.space.dim,
-            items=counts.get(self.collection, 0),
-            parts={str(name): n for name, n in self.catalog.part_counts(self._collection.id).items()},
-            attributes=self.attribute_kinds(),
-            revision=self.catalog.revision()[0],
-            roots=self.roots(),
-            catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
-            index_bytes=index.stat().st_size if index.exists() else 0,
-            index_kind={str(name): index.kind for name, index in self._snapshots.current().indexes.items()},
-        )
+        from mmsearch.status import status_of
+
+        return status_of(self.catalog, self._collection, self._snapshots)
 
     def check(self, repair: bool = False) -> list[str]:
         """What is wrong with the catalog and the index, a line each; ``repair`` mends it. See ``mmsearch.check``."""
@@ -419,34 +363,18 @@ class Engine:
             return self._snapshots_made
 
     @functools.cached_property
-    def _whole(self) -> tuple[View, Kept]:
-        from mmsearch.results import Kept
-        from mmsearch.view import View
+    def _whole(self) -> Whole:
+        from mmsearch.whole import Whole
 
-        return View(self.catalog, self._collection.id, self.space.dim, self._current_columns), Kept()
+        return Whole(self)
 
-    def _keep_asked(self) -> None:
-        from mmsearch.collection_settings import keep_queries
+    def current_columns(self) -> Columns:
+        """The attributes as columns, at the newest revision."""
+        from mmsearch.columns import up_to_date
 
-        asked, self._asked = self._asked, collections.Counter()
-        try:
-            with self.writing(wait=0):
-                keep_queries(self.catalog, self._collection.id, asked)
-        except StoreError:  # somebody writes, or the folder is read-only
-            self._asked += asked
-
-    def _current_columns(self) -> Columns:
-        from mmsearch.columns import Columns
-
-        newest = self.catalog.revision()
         with self._lock:
-            if (columns := self._columns) is None or (columns.revision, columns.tag) != newest:
-                if columns is not None and self.catalog.has_revision(columns.revision, columns.tag):
-                    columns = columns.advance()
-                else:  # the first, or a backup was restored
-                    columns = Columns(self.catalog, self._collection.id)
-                self._columns = columns
-            return columns
+            self._columns = up_to_date(self.catalog, self._collection.id, self._columns)
+            return self._columns
 
     def itself(self, ids: Sequence[int]) -> set[int]:
         """The items of a query and their byte-identical copies: no answer to "more like this"."""

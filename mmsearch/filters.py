@@ -264,7 +264,8 @@ def distances(
     """
     if not (-90 <= place[0] <= 90 and -180 <= place[1] <= 180):
         raise QueryError(
-            f"no place on earth: latitude {place[0]:g} must be within -90 to 90, longitude {place[1]:g} within -180 to 180"
+            f"no place on earth: latitude {place[0]:g} must be within -90 to 90,"
+            f" longitude {place[1]:g} within -180 to 180"
         )
     angles = []
     for name in (latitude, longitude):
@@ -279,7 +280,8 @@ def distances(
     here, there = np.radians(place[0]), angles[0]
     half = np.sin((there - here) / 2) ** 2
     half += np.cos(here) * np.cos(there) * np.sin((angles[1] - np.radians(place[1])) / 2) ** 2
-    return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    found: NDArray[np.float64] = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return found
 
 
 def _by_word(column: Column, table: Mask) -> Mask:

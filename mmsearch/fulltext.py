@@ -1,8 +1,8 @@
 """Full text of a collection in memory: the title and the texts of each item, ranked by BM25.
 
-SQLite's full-text table counts over all collections of a home, part by part, and reads a row of the disk for each match.
-A shop asks for every item's score, its own words only, and a title that weighs more. So words are kept as arrays of
-postings, read from the catalog once and brought up to date by reading the items whose words changed.
+SQLite's full-text table counts over all collections of a home, part by part, and reads a row of the disk for each
+match. A shop asks for every item's score, its own words only, and a title that weighs more. So words are kept as
+arrays of postings, read from the catalog once and brought up to date by reading the items whose words changed.
 
 Scores: BM25F (Robertson, Zaragoza and Taylor, "Simple BM25 extension to multiple weighted fields", CIKM 2004).
 """
@@ -46,7 +46,7 @@ class Surfaces(dict[str, int]):
     def ordered(self) -> list[str]:
         """The forms by the alphabet, sorted again only when there are more of them."""
         if len(self._ordered) != len(self):
-            self._ordered = sorted(list(self))  # a list of them at one moment
+            self._ordered = sorted([*self])  # a list first: it may grow meanwhile
         return self._ordered
 
 
@@ -109,7 +109,8 @@ class FullText:
     @functools.cached_property
     def _means(self) -> NDArray[np.float64]:
         """Mean length of titles and of texts, (2, 1)."""
-        return self.lengths[:, self.rows >= 0].sum(axis=1, keepdims=True) / max(self.documents, 1)
+        sums: NDArray[np.float64] = self.lengths[:, self.rows >= 0].sum(axis=1, keepdims=True)
+        return sums / max(self.documents, 1)
 
     def advance(self, catalog: Catalog, collection: int, columns: Columns) -> FullText:
         """This state brought up to that of the columns, which follow from those it was read with.
@@ -155,11 +156,11 @@ class FullText:
         slots = np.concatenate([self.slots, later[:, 1]])
         counts = np.concatenate([self.counts, _capped(later[:, 2:].tolist())], axis=1)
         live = self.rows[slots] >= 0
+        starts, sorted_slots, sorted_counts = _sorted(
+            codes[live], slots[live], counts[:, live], len(self.stems)
+        )
         return dataclasses.replace(
-            self,
-            **_sorted(codes[live], slots[live], counts[:, live], len(self.stems)),
-            tail={},
-            tail_from=len(self.rows),
+            self, starts=starts, slots=sorted_slots, counts=sorted_counts, tail={}, tail_from=len(self.rows)
         )
 
 
@@ -185,18 +186,23 @@ def read(catalog: Catalog, collection: int, columns: Columns) -> FullText:
                 marks[said.row] = said.mark
     slot_of = np.full(len(present), -1, np.int64)
     slot_of[rows] = np.arange(len(rows))
+    starts, sorted_slots, counts_of = _sorted(
+        np.array(codes, np.int64), np.array(slots, np.int64), _capped(often), len(vocabulary)
+    )
     return FullText(
-        columns.origin,
-        columns.revision,
-        np.array(rows, np.int64),
-        np.array(lengths, np.float64).reshape(-1, 2).T,
-        vocabulary,
-        surfaces,
+        origin=columns.origin,
+        revision=columns.revision,
+        rows=np.array(rows, np.int64),
+        lengths=np.array(lengths, np.float64).reshape(-1, 2).T,
+        stems=vocabulary,
+        surfaces=surfaces,
+        starts=starts,
+        slots=sorted_slots,
+        counts=counts_of,
         tail={},
         tail_from=len(rows),
         slot_of=slot_of,
         said=marks,
-        **_sorted(np.array(codes, np.int64), np.array(slots, np.int64), _capped(often), len(vocabulary)),
     )
 
 
@@ -207,10 +213,11 @@ def _capped(often: Sequence[tuple[int, int]]) -> NDArray[np.uint16]:
 
 def _sorted(
     codes: NDArray[np.int64], slots: NDArray[np.int64], counts: NDArray[np.uint16], n: int
-) -> dict[str, NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint16]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint16]]:
+    """Starts, slots and counts of postings, in the order of the stems 0 .. n-1."""
     order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(n + 1))
-    return {"starts": starts, "slots": slots[order].astype(np.int32), "counts": counts[:, order]}
+    starts = np.searchsorted(codes[order], np.arange(n + 1)).astype(np.int64)
+    return starts, slots[order].astype(np.int32), counts[:, order]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from mmsearch.wording import Wording
 from mmsearch.words import spans, stems
 
 if TYPE_CHECKING:
-    from mmsearch.results import Made
+    from mmsearch.ordering import Made
 
 SNIPPET = 200
 """So many characters of a text a highlight shows, about."""
@@ -50,7 +50,7 @@ def present(page: Page) -> list[Hit]:
         return []
     ids = page.state.columns.item_ids[every].tolist()
     id_of = dict(zip(every, ids, strict=True))
-    items = page.catalog.existing(page.collection, ids, with_parts=query.highlight, fields=_fields(query))
+    items = page.catalog.existing(page.collection, ids, with_parts=query.highlight, fields=query.fields)
     best = _best_parts(page, np.array(every))
     parts = page.catalog.parts_by_id(list(best.values()))
     copies = _copies(page, items)
@@ -61,10 +61,6 @@ def present(page: Page) -> list[Hit]:
         part = parts.get(best.get(row, 0))
         if item is None or part is None:
             return None
-        if query.highlight and query.fields is not None:
-            item = dataclasses.replace(
-                item, attributes={n: v for n, v in item.attributes.items() if n in query.fields}
-            )
         return Hit(
             rank=rank,
             score=float(made.scores[row]),
@@ -93,28 +89,20 @@ def present(page: Page) -> list[Hit]:
     return hits
 
 
-def _fields(query: Query) -> Sequence[str] | None:
-    return query.fields
-
-
 def _best_parts(page: Page, rows: NDArray[np.int64]) -> dict[int, int]:
     """Of each row the id of its best part; without a vector query of its first one."""
     made, best = page.made, dict[int, tuple[float, int]]()
-    for modality, parts in page.state.columns.parts.items():
-        if page.query.modality not in (None, modality):
-            continue
-        places = page.state.places(modality, rows)
-        matrix = page.state.matrices.get(modality)
-        if made.vector is None or matrix is None:
-            scores = np.zeros(len(places))
-        else:
-            query = made.vector if matrix.down is None else matrix.down @ made.vector
-            factor, offset = made.scales.get(modality, (1.0, 0.0))
-            scores = (matrix.vectors(places) @ query) * factor + offset
-        found = zip(parts.rows[places].tolist(), scores.tolist(), parts.ids[places].tolist(), strict=True)
-        for row, score, part in found:
-            # Ties go to the lower part id.
-            best[row] = max(best.get(row, (-np.inf, 0)), (score, -part))
+    if made.vector is not None and page.state.matrices:
+        found = page.state.exact(page.catalog, rows, made.vector, made.scales)
+    else:
+        found = []
+        for modality, parts in page.state.columns.parts.items():
+            if page.query.modality in (None, modality):
+                places = page.state.places(modality, rows)
+                found.append((parts.rows[places], parts.ids[places], np.zeros(len(places), np.float32)))
+    for owners, ids, scores in found:
+        for row, part, score in zip(owners.tolist(), ids.tolist(), scores.tolist(), strict=True):
+            best[row] = max(best.get(row, (-np.inf, 0)), (score, -part))  # ties go to the lower part id
     return {row: -part for row, (_, part) in best.items()}
 
 

@@ -100,9 +100,9 @@ def marginal_relevance(
 ) -> tuple[list[int], list[float]]:
     """The order of candidates (n,) by maximal marginal relevance, and the value by which each was chosen.
 
-    Carbonell and Goldstein, "The use of MMR, diversity-based reranking" (SIGIR 1998): next comes whoever has the greatest
-    (1 - diversity) * relevance - diversity * (greatest cosine with those before). ``relevance`` is brought to 0 .. 1 by its
-    least and greatest value; ``vectors`` (n, dim) need not have length 1. Ties go to the first.
+    Carbonell and Goldstein, "The use of MMR, diversity-based reranking" (SIGIR 1998): next comes whoever has the
+    greatest (1 - diversity) * relevance - diversity * (greatest cosine with those before). ``relevance`` is brought to
+    0 .. 1 by its least and greatest value; ``vectors`` (n, dim) need not have length 1. Ties go to the first.
     """
     low, high = float(relevance.min(initial=np.inf)), float(relevance.max(initial=-np.inf))
     scaled = (relevance - low) / (high - low) if high > low else np.ones(len(relevance))

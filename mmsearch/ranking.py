@@ -92,9 +92,9 @@ def convex(
 ) -> NDArray[np.float64]:
     """Hybrid scores (n,): (1 - weight) * vector score + weight * text score, each brought to about 0 .. 1 first.
 
-    Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023), find that such a sum beats
-    reciprocal ranks, and so it does here (``benchmarks/shop_relevance.py``). Vector scores go from their mean over the
-    ``chosen`` rows (0) to their greatest (1), text scores, of which 0 is no match, to their greatest.
+    Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023), find that such a sum
+    beats reciprocal ranks, and so it does here (``benchmarks/shop_relevance.py``). Vector scores go from their mean
+    over the ``chosen`` rows (0) to their greatest (1), text scores, of which 0 is no match, to their greatest.
     """
     result = np.zeros(len(vector))
     if weight < 1 and chosen.any():

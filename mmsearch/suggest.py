@@ -15,8 +15,8 @@ _LOOKED_AT = 400  # so many titles are read to find the shortest
 
 
 def suggestions(catalog: Catalog, collection: int, view: View, text: str, k: int) -> list[Suggestion]:
-    """Past queries that begin with ``text``, the most frequent first; then titles that hold its words, the last one being
-    a beginning: those that begin with the text first, then shorter ones. Each text once, whatever its case.
+    """Past queries that begin with ``text``, the most frequent first; then titles that hold its words, the last one
+    being a beginning: those that begin with the text first, then shorter ones. Each text once, whatever its case.
     """
     if k < 1:
         raise QueryError(f"k must be at least 1, not {k}")

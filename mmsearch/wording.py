@@ -1,4 +1,4 @@
-"""What the words of a query stand for in a collection: their stems, corrections, beginnings and synonyms; and scores."""
+"""What the words of a query stand for in a collection: stems, corrections, beginnings, synonyms; and their scores."""
 
 from __future__ import annotations
 
