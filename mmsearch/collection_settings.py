@@ -48,20 +48,28 @@ def read_settings(catalog: Catalog, collection: int, known: Prepared | None = No
     stored = row[0] if row else "{}"
     if known is not None and known.stored == stored:
         return known
-    data: dict[str, Any] = json.loads(stored)
-    settings = CollectionSettings(
-        synonyms=tuple(Synonym(**synonym) for synonym in data.get("synonyms", ())),
-        rules=tuple(
-            Rule(**rule | {"boosts": tuple(Boost(**boost) for boost in rule["boosts"])})
-            for rule in data.get("rules", ())
-        ),
-        keep_queries=data.get("keep_queries", False),
-    )
+    settings = _settings(json.loads(stored))
     return Prepared(
         settings,
         stored,
         synonym_table(settings.synonyms),
         [None if rule.query is None else tuple(stems(words(rule.query))) for rule in settings.rules],
+    )
+
+
+def _settings(data: Mapping[str, Any]) -> CollectionSettings:
+    """What ``dataclasses.asdict`` wrote; JSON has lists only."""
+
+    def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+    return CollectionSettings(
+        synonyms=tuple(Synonym(**tuples(synonym)) for synonym in data.get("synonyms", ())),
+        rules=tuple(
+            Rule(**tuples(rule) | {"boosts": tuple(Boost(**boost) for boost in rule["boosts"])})
+            for rule in data.get("rules", ())
+        ),
+        keep_queries=data.get("keep_queries", False),
     )
 
 
@@ -112,6 +120,7 @@ def keep_queries(catalog: Catalog, collection: int, asked: Mapping[str, int]) ->
         if folded:
             row = rows.setdefault(folded, {"folded": folded, "text": text.strip(), "count": 0, "last": now})
             row["count"] += often
+            row["text"] = text.strip()
     with catalog.transaction() as connection:
         writes.keep_queries(connection, collection, list(rows.values()))
 

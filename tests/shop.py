@@ -64,7 +64,11 @@ def bm25f(
 ) -> dict[str, dict[str, float]]:
     """Of each word of the query (with what it counts) the score of each product that holds it, from the formula."""
     titles = {product.key: Counter(plain_words(product.title)) for product in products}
-    texts = {product.key: Counter(plain_words(product.text)) for product in products}
+    # A text that only repeats the title says nothing new.
+    texts = {
+        product.key: Counter(plain_words(product.text if product.text != product.title else ""))
+        for product in products
+    }
     n = len(products)
     mean_title = sum(sum(found.values()) for found in titles.values()) / max(n, 1) or 1e-9
     mean_text = sum(sum(found.values()) for found in texts.values()) / max(n, 1) or 1e-9

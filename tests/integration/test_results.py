@@ -155,9 +155,9 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
         every = bool(words) and set(words) <= said
         if not FILTERS[asked["where"]](product.attributes) or product.key in asked["hidden"]:
             continue
-        if not only_text and asked["min_score"] is not None:
-            if near[product.key] < asked["min_score"] and not (asked["hybrid"] and every):
-                continue
+        low = not only_text and asked["min_score"] is not None and near[product.key] < asked["min_score"]
+        if low and not (asked["hybrid"] and every):
+            continue
         if only_text and asked["said"] and not bm25[product.key]:
             continue
         chosen.append(product)
@@ -204,7 +204,7 @@ def flat(keys: tuple[Any, ...]) -> list[Any]:
 
 
 @given(shops(), QUERIES)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_pages_are_what_brute_force_finds(
     template: Path, products: list[Product], asked: dict[str, Any]
 ) -> None:
@@ -266,7 +266,7 @@ FILLER: dict[str, AttributeValue] = {
 
 
 @given(shops(), st.sampled_from(list(FILTERS)), st.booleans())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_facets_count_what_is_there(
     template: Path, products: list[Product], where: str | None, grouped: bool
 ) -> None:
@@ -418,7 +418,7 @@ def test_pages_stay_in_the_order_of_the_first_one_whatever_is_written(engine: En
 
 
 @given(st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_a_cursor_goes_on_where_it_was_in_another_process(template: Path, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.sampled_from([None, "b", "a", "C", "d"]), min_size=5, max_size=14))
     sort = data.draw(st.sampled_from([[], [Sort("word")], [Sort("word", descending=True)], [Sort("id")]]))
@@ -519,8 +519,8 @@ def test_diversity_reorders_the_front_and_loses_nothing(engine: Engine) -> None:
     products = [Product(f"k{n}", [unit.astype(np.float32)]) for n, unit in enumerate(units)]
     engine.add([product.new() for product in products])
     query = Query(terms=[Term(vector=POOL[0])], k=4)
-    plain = [page for page in pages(engine, query)]
-    diverse = [page for page in pages(engine, dataclasses.replace(query, diversity=0.6))]
+    plain = pages(engine, query)
+    diverse = pages(engine, dataclasses.replace(query, diversity=0.6))
     assert sorted(key for page in plain for key in keys(page)) == sorted(
         key for page in diverse for key in keys(page)
     )
@@ -577,9 +577,7 @@ def test_explanations_add_up(engine: Engine) -> None:
         assert (stages["text"].note, stages["text"].rank is None) == (
             ("", True) if hit.item.key == "k2" else ("zorb", False)
         )
-    by_vector = sorted(
-        result.hits, key=lambda hit: -dict((s.name, s.score) for s in hit.explanation)["vector"]
-    )
+    by_vector = sorted(result.hits, key=lambda hit: -{s.name: s.score for s in hit.explanation}["vector"])
     assert [next(s.rank for s in hit.explanation if s.name == "vector") for hit in by_vector] == [1, 2, 3]
 
 

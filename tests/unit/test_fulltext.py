@@ -1,6 +1,4 @@
-"""Full text in memory: BM25 against its formula, states brought up to date against states read anew, corrections against
-all edit distances, synonyms, beginnings.
-"""
+"""Full text in memory: BM25 against its formula, corrections against all edit distances, synonyms, beginnings."""
 
 from __future__ import annotations
 
@@ -34,6 +32,20 @@ STEPS = st.lists(
 )
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home: making one takes longer than all else."""
+    folder: Path = tmp_path_factory.mktemp("home")
+    Engine.open(folder, model=ToyEncoder()).close()
+    return folder
+
+
+def copied(template: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return folder
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     with Engine.open(tmp_path, model=ToyEncoder()) as opened:
@@ -56,11 +68,11 @@ def said(engine: Engine, *titles: str) -> tuple[FullText, Columns]:
 
 
 @given(STEPS, st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_words_brought_up_to_date_score_as_the_formula_says(
-    steps: list[list[tuple[int, tuple[str, str] | None]]], sorted_anew: bool
+    template: Path, steps: list[list[tuple[int, tuple[str, str] | None]]], sorted_anew: bool
 ) -> None:
-    home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    home = copied(template)
     with Engine.open(home, model=ToyEncoder()) as engine, pytest.MonkeyPatch.context() as patch:
         patch.setattr(fulltext, "_TAIL", 1 if sorted_anew else 10**9)
         full_text, columns = read(engine)
@@ -78,7 +90,7 @@ def test_words_brought_up_to_date_score_as_the_formula_says(
             full_text = full_text.advance(engine.catalog, 1, columns)
         fresh, fresh_columns = read(engine)
         parameters = {"title_weight": TITLE_WEIGHT, "b_title": B_TITLE, "b_text": B_TEXT, "k1": K1}
-        talking = [product for product in shop.values()]
+        talking = list(shop.values())
         right = bm25f(talking, dict.fromkeys(["zorb", "fonk"], 1.0), **parameters)
         id_of = {product.key: engine.find(product.key).id for product in talking}  # type: ignore[union-attr]
         want = {
@@ -99,9 +111,11 @@ def test_words_brought_up_to_date_score_as_the_formula_says(
 @given(
     st.text("abcde", min_size=1, max_size=9), st.lists(st.text("abcde", min_size=1, max_size=9), max_size=12)
 )
-@settings(max_examples=40)
-def test_corrections_are_the_nearest_words_by_edit_distance(word: str, known: list[str]) -> None:
-    home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+@settings(max_examples=20)
+def test_corrections_are_the_nearest_words_by_edit_distance(
+    template: Path, word: str, known: list[str]
+) -> None:
+    home = copied(template)
     with Engine.open(home, model=ToyEncoder()) as engine:
         full_text, _ = said(engine, *known, "zzz")
         often = {one: sum(stems([one]) == stems([other]) for other in known) for one in known}
