@@ -28,9 +28,11 @@ from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, 
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
+    from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshot, Snapshots
     from mmsearch.status import Status
     from mmsearch.types import AttributeChanges
+    from mmsearch.whole import Whole
 
 __all__ = ["Engine", "FileRecord", "FileUpdate"]
 
@@ -128,6 +130,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the catalog. What was added is committed already; ``save`` is what writes the index file."""
+        if "_whole" in self.__dict__:
+            self._whole.flush()
         self.catalog.close()
 
     @property
@@ -139,6 +143,11 @@ class Engine:
     def collection(self) -> str:
         """The name of the collection."""
         return self._era.info.name
+
+    @property
+    def collection_id(self) -> int:
+        """What the catalog calls the collection."""
+        return self._id
 
     @property
     def space(self) -> Space:
@@ -255,6 +264,44 @@ class Engine:
                     return hits
             self.snapshots.refresh()  # the collection was given another model meanwhile: this is no answer
 
+    def results(self, query: Query | str) -> Results:
+        """One page of all that a ``Query`` may ask for; words alone are a hybrid query. See ``mmsearch.results``.
+
+        Raises what ``search`` raises, and ``QueryError`` for a cursor of another query.
+        """
+        return self.results_of([query])[0]
+
+    def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
+        """Several searches at once: their texts are encoded in one go."""
+        while True:
+            epoch = self.catalog.epoch(self._id)
+            self._follow(epoch)
+            try:
+                pages = self._whole.results(queries)
+            except Exception:
+                if self.catalog.epoch(self._id) == epoch:
+                    raise
+            else:
+                if self.catalog.epoch(self._id) == epoch:
+                    return pages
+
+    def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
+        """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
+        return self._whole.suggest(text, k)
+
+    def note_query(self, text: str) -> None:
+        """Remember a query for suggestions, if the settings say so. Written by and by, at ``close`` at last."""
+        self._whole.note_query(text)
+
+    def settings(self) -> CollectionSettings:
+        """The collection's synonyms and rules, and whether it keeps queries."""
+        return self._whole.settings()
+
+    def change_settings(self, settings: CollectionSettings) -> None:
+        """Replace the settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
+        self._whole.change_settings(settings)
+        self._wrote()
+
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
         changed = self.snapshots.refresh()
@@ -278,7 +325,7 @@ class Engine:
 
     def select(self, where: str | None = None, path: str | None = None) -> list[int]:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""
-        columns = self._current_columns()
+        columns = self.current_columns()
         chosen = columns.item_ids[columns.mask(where, path)]
         return sorted(self.catalog.existing(self._id, chosen.tolist()))
 
@@ -339,12 +386,12 @@ class Engine:
     def _search(self, asked: Query, snapshot: Snapshot, era: Era) -> list[Hit]:
         from mmsearch.search import Search, with_copies
 
-        found = [encode_term(term, era.info.dim, lambda: era.encoder, self._parts) for term in asked.terms]
+        found = [encode_term(term, era.info.dim, lambda: era.encoder, self.parts_of) for term in asked.terms]
         vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
         columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
         if asked.where is not None or asked.path is not None:
-            columns = self._current_columns()
+            columns = self.current_columns()
             mask = columns.mask(asked.where, asked.path)
         kinds = [modality for _, modality in found]
         named = with_copies(self.catalog, self._id, [t.item for t in asked.terms if t.item is not None])
@@ -368,23 +415,30 @@ class Engine:
                 )
             return self._snapshots_made
 
-    def _current_columns(self) -> Columns:
-        from mmsearch.columns import Columns
+    @functools.cached_property
+    def _whole(self) -> Whole:
+        from mmsearch.whole import Whole
 
-        newest = self.catalog.revision()
+        return Whole(self)
+
+    def current_columns(self) -> Columns:
+        """The attributes as columns, at the newest revision."""
+        from mmsearch.columns import up_to_date
+
         with self._lock:
-            if (columns := self._columns) is None or (columns.revision, columns.tag) != newest:
-                if columns is not None and self.catalog.has_revision(columns.revision, columns.tag):
-                    columns = columns.advance()
-                else:  # the first, or a backup was restored
-                    columns = Columns(self.catalog, self._id)
-                self._columns = columns
-            return columns
+            self._columns = up_to_date(self.catalog, self._id, self._columns)
+            return self._columns
+
+    def itself(self, ids: Sequence[int]) -> set[int]:
+        """The items of a query and their byte-identical copies: no answer to "more like this"."""
+        from mmsearch.search import with_copies
+
+        return with_copies(self.catalog, self._id, ids)
 
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])
 
-    def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
+    def parts_of(self, item_id: int) -> tuple[Vectors, Modality]:
         """What an item is as a term of a query: vectors of parts, and their modality."""
         (item,) = self.get([item_id])
         # A recording resembles what sounds like it, not what is said in it.
