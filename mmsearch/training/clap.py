@@ -2,6 +2,7 @@
 Caption Augmentation") as transformers has it: its text tower, and its sound tower as a graph that takes samples.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
+from mmsearch.encoders.open_clip_model import import_torchvision
 from mmsearch.errors import ModelError
 from mmsearch.training.export import export_graph
 
@@ -70,9 +72,11 @@ class Clap:
     """A CLAP model from a folder of its files. Raises ModelError if transformers cannot load it."""
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
-
         try:
+            if importlib.util.find_spec("torchvision"):  # transformers imports it where it is
+                import_torchvision()
+            from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
             self.model = ClapModel.from_pretrained(
                 folder, local_files_only=True, attn_implementation="eager", dtype=torch.float32
             ).eval()

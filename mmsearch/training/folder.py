@@ -95,7 +95,7 @@ def write_model(
     trained = [modality.value for modality in fitted.heads.trained]
     for name, path in sources.items():
         shutil.copyfile(path, out / name)
-    np.savez_compressed(out / fields["canonical"], **_canonical(encoder.folder))
+    np.savez_compressed(out / fields["canonical"], **canonical_arrays(encoder.folder))
     digest = hashlib.sha256()
     for name in trained:
         tower = fields["towers"][name]
@@ -191,10 +191,10 @@ def whole(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     return fields, sources
 
 
-def _canonical(folder: Path) -> dict[str, Any]:
+def canonical_arrays(folder: Path) -> dict[str, Any]:
     """The canonical inputs and vectors, with those of the built-in model that a model stands on."""
     fields = fields_of(folder)
-    below = _canonical(BUILT_IN_MODELS / fields["base"]["model"]) if "base" in fields else {}
+    below = canonical_arrays(BUILT_IN_MODELS / fields["base"]["model"]) if "base" in fields else {}
     with np.load(folder / fields["canonical"]) as found:
         return below | dict(found)
 
