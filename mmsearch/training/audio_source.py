@@ -46,7 +46,9 @@ def open_source(model: str, work: Path, threads: int | None = None) -> AudioSour
     encoder = OnnxEncoder(folder, threads=threads)
     for modality, kind in ((Modality.AUDIO, "audio"), (Modality.TEXT, "text")):
         if modality not in encoder.modalities:
-            raise ModelError(f"{folder}: has no {kind} tower to bridge from. Give another --audio, such as mini")
+            raise ModelError(
+                f"{folder}: has no {kind} tower to bridge from. Give another --audio, such as mini"
+            )
     fields, files = whole(folder)
     tower, window = fields["towers"]["audio"], encoder.audio_window
     tower |= {"min_seconds": tower.get("min_seconds", 1.0), **dataclasses.asdict(window)}
@@ -81,7 +83,7 @@ def _clap(model: str, work: Path) -> AudioSource:
 
 
 def _mean_heard(graph: Path, tower: Mapping[str, Any]) -> Vector:
-    """The mean of the sounds of the general set: few, but the gap between sounds and texts is wider than they spread."""
+    """The mean of the sounds of the general set: a few, but what all sounds share weighs more than what they do not."""
     window = AudioWindow(tower["sample_rate"], tower["seconds"], tower["hop_seconds"])
     shortest = round(tower["min_seconds"] * window.sample_rate)
     runs = session(graph)

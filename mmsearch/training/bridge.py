@@ -92,7 +92,7 @@ def bridge_model(
     corpus: str,
     texts: Sequence[str],
     out: Path,
-    options: Options = Options(),  # noqa: B008 - it is frozen
+    options: Options = Options(),
     *,
     threads: int | None = None,
     progress: Progress = lambda done, total: None,
@@ -107,7 +107,9 @@ def bridge_model(
     folder = model_folder(target)
     encoder = OnnxEncoder(folder, threads=threads)
     if Modality.TEXT not in encoder.modalities:
-        raise ModelError(f"{folder}: has no text tower, and a bridge is learnt from texts. Give another --model")
+        raise ModelError(
+            f"{folder}: has no text tower, and a bridge is learnt from texts. Give another --model"
+        )
     with tempfile.TemporaryDirectory() as work:
         source = open_source(audio, Path(work), threads)
         if source.space == encoder.space.id:
@@ -149,7 +151,7 @@ def fit(ours: Vectors, theirs: Vectors, options: Options) -> Floats:
     gram = one.T @ one + options.ridge * np.eye(one.shape[1], dtype=np.float32)
     weight = torch.from_numpy(np.linalg.solve(gram, one.T @ other).astype(np.float32)).requires_grad_()
     if not options.epochs:
-        return weight.detach().numpy()
+        return np.asarray(weight.detach().numpy())
     given, wanted = torch.from_numpy(one), torch.from_numpy(other)
     chance = torch.Generator().manual_seed(options.seed)
     optimiser = torch.optim.AdamW([weight], lr=options.rate, weight_decay=options.decay)
@@ -204,7 +206,7 @@ def _split(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _recall(ours: Vectors, theirs: Vectors, mean: Vector, weight: Floats) -> float:
-    put = (ours - mean) @ weight
+    put = np.asarray((ours - mean) @ weight, np.float32)
     put /= np.maximum(np.linalg.norm(put, axis=1, keepdims=True), 1e-9)
     ranks = retrieve(put, theirs, [np.array([row]) for row in range(len(put))]).ranks
     return float(retrieval_measures(ranks, len(theirs))["recall@1"].value)
@@ -250,7 +252,7 @@ def _write(
             "texts": learnt,
             "options": dataclasses.asdict(options),
         },
-        "files": dict.fromkeys([*files, AUDIO], {}),
+        "files": {name: {} for name in (*files, AUDIO)},
     }
     seal(out, fields)
     made = OnnxEncoder(out)

@@ -15,8 +15,11 @@ def write_card(bridged: "Bridged", path: Path) -> None:
     options = bridged.options
     learnt, held = bridged.texts
     found, chance = bridged.found
+    run = f"{options.epochs} epochs, batches of {options.batch:,}, rate {options.rate:g}, noise {options.noise:g}"
+    run += f", seed {options.seed}"
     rows = "\n".join(
-        f"| {direction} | {name.replace('_', ' ')} | {described(name, measures[name])} | {by_chance(name, measures[name])} |"
+        f"| {direction} | {name.replace('_', ' ')} | {described(name, measures[name])} "
+        f"| {by_chance(name, measures[name])} |"
         for direction, measures in bridged.general.items()
         for name in SHOWN
         if name in measures
@@ -33,14 +36,14 @@ Terms: {bridged.licence}.
 
 From texts alone: no recording and no picture was seen. The text towers of both spaces encoded {learnt:,} texts
 (`{bridged.corpus}`). A linear map from the one to the other, fitted by least squares and then by a contrastive loss
-({options.epochs} epochs, batches of {options.batch:,}, rate {options.rate:g}, noise {options.noise:g}, seed {options.seed}), stands behind the
+({run}), stands behind the
 sound tower. Sounds are centred on their own mean first, texts were centred on theirs.
 
 ## How good it is
 
-Of {held:,} held-out texts put over the bridge, {100 * found:.1f} % are nearest to themselves (chance {100 * chance:.1f} %). That says how well
-texts cross. Sounds lie beside the texts, not among them, and lose more: the general set that comes with mmsearch has a
-few of them, each with two captions.
+Of {held:,} held-out texts put over the bridge, {100 * found:.1f} % are nearest to themselves (chance
+{100 * chance:.1f} %). That says how well texts cross. Sounds lie beside the texts, not
+among them, and lose more: the general set that comes with mmsearch has a few of them, each with two captions.
 
 | | | value (95 %) | chance |
 |---|---|---|---|

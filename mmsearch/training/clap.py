@@ -32,7 +32,9 @@ class FrontEnd(nn.Module):
         super().__init__()
         size = extractor.fft_window_size
         if extractor.padding not in ("repeatpad", "pad"):
-            raise ModelError(f"preprocessor_config.json: padding is {extractor.padding!r}, not repeatpad or pad")
+            raise ModelError(
+                f"preprocessor_config.json: padding is {extractor.padding!r}, not repeatpad or pad"
+            )
         self.repeat = extractor.padding == "repeatpad"
         self.longest, self.hop, self.half = int(extractor.nb_max_samples), extractor.hop_length, size // 2
         window = torch.hann_window(size, periodic=True, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Where the files of a CLAP model are. Knows neither torch nor transformers, so that a missing model is told at once."""
+"""Where the files of a CLAP model are. Loads neither torch nor transformers: a missing model is told at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def find_clap(name: str) -> Path:
         folder = found
     for wanted in (*((name,) for name in NEEDED), TOKENIZERS, WEIGHTS):
         if not any((folder / file).is_file() for file in wanted):
-            raise ModelError(f"{folder}: {' or '.join(wanted)} is missing. Fetch it from where the rest is from")
+            raise ModelError(
+                f"{folder}: {' or '.join(wanted)} is missing. Fetch it from where the rest is from"
+            )
     return folder
 
 

@@ -57,7 +57,11 @@ class Concepts:
         files = ["canonical.npz"]
         for tower in towers:
             files.append(f"{tower}.onnx")
-            described[tower] = {"file": f"{tower}.onnx", "output": "vectors", **getattr(self, f"_{tower}")(folder)}
+            described[tower] = {
+                "file": f"{tower}.onnx",
+                "output": "vectors",
+                **getattr(self, f"_{tower}")(folder),
+            }
         if "text" in towers:
             files.append("tokenizer.json")
             arrays |= {"texts": np.array(["bell"]), "text_vectors": self.vectors("text", shares("bell"))}
@@ -176,7 +180,10 @@ def shares(text: str) -> Floats:
 def sound(text: str, seconds: float = 1.0) -> Floats:
     """A recording with these shares: the power of each tone."""
     times = np.arange(round(seconds * RATE)) / RATE
-    waves = [np.sqrt(share) * np.sin(2 * np.pi * hertz * times) for share, hertz in zip(shares(text)[0], TONES, strict=True)]
+    waves = [
+        np.sqrt(share) * np.sin(2 * np.pi * hertz * times)
+        for share, hertz in zip(shares(text)[0], TONES, strict=True)
+    ]
     return np.asarray(0.3 * np.sum(waves, axis=0), np.float32)
 
 

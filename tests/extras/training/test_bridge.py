@@ -44,7 +44,7 @@ def bridged(audio: Path, target: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def unit(vectors: Floats) -> Floats:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def top_1(queries: Floats, items: Floats) -> float:
@@ -59,7 +59,9 @@ def test_sounds_find_the_texts_and_pictures_of_a_space_that_they_never_met(bridg
     chance = 1 / len(PAIRS)
     assert top_1(heard, texts) > 15 * chance
     assert top_1(heard, pictures) > 15 * chance
-    random = unit(HEARD.vectors("audio", np.concatenate([shares(pair) for pair in PAIRS])) @ matrix(12, 20, 3))
+    random = unit(
+        HEARD.vectors("audio", np.concatenate([shares(pair) for pair in PAIRS])) @ matrix(12, 20, 3)
+    )
     assert top_1(random, texts) < 5 * chance
     assert bridged.found[0] > 30 * bridged.found[1]  # of 58 held-out texts
 
@@ -146,7 +148,9 @@ def test_one_list_of_all_kinds_has_means_and_spreads(bridged: Bridged, audio: Pa
         "image": {"nothing_below": 0.4},
     }
     fields["files"]["means.npz"] = {"sha256": "", "bytes": 0}
-    np.savez(known / "means.npz", allow_pickle=False, **{name: np.full(20, 0.1, np.float32) for name in towers})
+    np.savez(
+        known / "means.npz", allow_pickle=False, **{name: np.full(20, 0.1, np.float32) for name in towers}
+    )
     (known / "model.json").write_text(json.dumps(fields))
     bridge_model(str(audio), str(known), "toy texts", CORPUS, tmp_path / "new", QUICK)
     new = OnnxEncoder(tmp_path / "new")
@@ -174,9 +178,7 @@ def test_what_the_target_indexed_is_found_by_sound(target: Path, audio: Path, tm
         picture(word).save(media / f"{word}.png")
         soundfile.write(tmp_path / f"{word}.wav", sound(word), RATE)
     assert in_process("index", media, "--home", home, "--model", target).code == 0
-    asked = in_process(
-        "search", "--audio", tmp_path / "owl.wav", "--home", home, "--model", made, "--json"
-    )
+    asked = in_process("search", "--audio", tmp_path / "owl.wav", "--home", home, "--model", made, "--json")
     assert asked.code == 0, asked.err
     assert Path(asked.records()[0]["path"]).name == "owl.png"
     sounds = ["--home", home, "--collection", "sounds"]
@@ -199,7 +201,9 @@ def test_json_has_the_figures(target: Path, audio: Path, tmp_path: Path) -> None
     assert "there is a model already" in in_process(*given).err
 
 
-def test_what_is_missing_is_named_before_anything_is_encoded(target: Path, audio: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_named_before_anything_is_encoded(
+    target: Path, audio: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     deaf = HEARD.save(tmp_path / "deaf", ("image", "text"))
     mute = SEEN.save(tmp_path / "mute", ("image",))

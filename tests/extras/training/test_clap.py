@@ -44,10 +44,14 @@ def save_clap(folder: Path, *, fused: bool) -> Path:
     model.save_pretrained(folder)
     ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc").save_pretrained(folder)
     words = Tokenizer(
-        WordLevel({word: n for n, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *WORDS))}, unk_token="<unk>")
+        WordLevel(
+            {word: n for n, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *WORDS))}, unk_token="<unk>"
+        )
     )
     words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>").save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -72,7 +76,9 @@ def test_the_graph_hears_what_transformers_hears(folder: Path, seconds: float, t
     front = FrontEnd(clap.extractor)(torch.from_numpy(samples)[None])
     torch.testing.assert_close(front[:, 0], features[:, 0], atol=0.01, rtol=0)  # decibels
     with torch.no_grad():
-        heard = clap.model.get_audio_features(input_features=features, is_longer=torch.zeros(1, 1, dtype=torch.bool))
+        heard = clap.model.get_audio_features(
+            input_features=features, is_longer=torch.zeros(1, 1, dtype=torch.bool)
+        )
     heard = getattr(heard, "pooler_output", heard)
     clap.export(tmp_path / "clap.onnx")
     (got,) = session(tmp_path / "clap.onnx", threads=1).run(["vectors"], {"samples": np.stack([samples] * 2)})
