@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli import catalog, gpu, models, transfer
+from mmsearch.cli.bridge import bridge
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.export_model import export_model
 from mmsearch.cli.index import index
@@ -28,6 +29,7 @@ for command in (index, search, catalog.status, catalog.show, catalog.remove, cat
     app.command(command.__name__, help=_help(command))(command)
 app.command("eval", help=_help(evaluate))(evaluate)
 app.command("train", help=_help(train))(train)
+app.command("bridge", help=_help(bridge))(bridge)
 app.command("migrate", help=_help(migrate))(migrate)
 app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)

@@ -17,7 +17,14 @@ from mmsearch.errors import MissingExtra, ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OpenClipModel", "first_line", "import_open_clip", "load_model", "require_extra"]
+__all__ = [
+    "OpenClipModel",
+    "first_line",
+    "import_open_clip",
+    "import_torchvision",
+    "load_model",
+    "require_extra",
+]
 
 VOCABULARIES = (
     "tokenizer.json",
@@ -166,7 +173,7 @@ def import_open_clip() -> Any:
     """The library. Raises ``MissingExtra`` if it is not installed, ``ModelError`` if it cannot be imported."""
     require_extra()
     try:
-        _import_torchvision()
+        import_torchvision()
         import open_clip
     except Exception as error:
         raise ModelError(
@@ -176,7 +183,7 @@ def import_open_clip() -> Any:
     return open_clip
 
 
-def _import_torchvision() -> None:
+def import_torchvision() -> None:
     """Import torchvision, also one that was compiled for another torch.
 
     open_clip needs its transforms, which are plain Python. A common pair, torch for CPUs beside the torchvision of

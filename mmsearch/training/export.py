@@ -118,8 +118,16 @@ def chain(first: Path, second: Path, target: Path) -> None:
     onnx.save(compose.merge_models(front, back, io_map=[joint]), target)
 
 
-def append_residual(source: Path, target: Path, output: str, layers: Sequence[tuple[Floats, Floats]]) -> None:
-    """Put a residual head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave.
+def append_head(
+    source: Path,
+    target: Path,
+    output: str,
+    layers: Sequence[tuple[Floats, Floats]],
+    *,
+    residual: bool = True,
+) -> None:
+    """Put a head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave; without
+    ``residual`` unit(f(v)), which may have another width.
 
     layers: weight (inputs, outputs) and bias (outputs,) of one or two linear maps, with GELU between two. Written with
     operators that mean the same in every opset from 13 on, so that the graph keeps its own. A graph may get several,
@@ -157,8 +165,11 @@ def append_residual(source: Path, target: Path, output: str, layers: Sequence[tu
             x = node("Mul", [halved, above], f"{own}/gelu")
         product = node("MatMul", [x, constant(weight, f"{own}/weight{place}")], f"{own}/product{place}")
         x = node("Add", [product, constant(bias, f"{own}/bias{place}")], f"{own}/layer{place}")
-    moved = node("Add", [unit, x], f"{own}/moved")
+    moved = node("Add", [unit, x], f"{own}/moved") if residual else x
     node("LpNormalization", [moved], output, axis=1, p=2)
+    for given in graph.output:
+        if given.name == output and (shape := given.type.tensor_type.shape.dim):
+            shape[-1].dim_value = layers[-1][0].shape[1]
     onnx.save(model, target)
 
 

@@ -49,7 +49,7 @@ class ResidualHead(nn.Module):
         return normalize(x + moved, dim=1)
 
     def layers(self) -> Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Weight (inputs, outputs) and bias (outputs,) of each map, for ``export.append_residual``."""
+        """Weight (inputs, outputs) and bias (outputs,) of each map, for ``export.append_head``."""
         return [
             (layer.weight.detach().cpu().numpy().T.copy(), layer.bias.detach().cpu().numpy())
             for layer in self.maps

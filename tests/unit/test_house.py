@@ -94,7 +94,7 @@ BELONGS_TO = {
 }
 """Modules that the design does not name, and the one of the design that each is a part of."""
 
-TRAINING_MAY_IMPORT = {"types", "errors", "media", "encoders", "evaluate", "training"}
+TRAINING_MAY_IMPORT = {"types", "errors", "config", "media", "encoders", "evaluate", "training"}
 HEAVY = {
     "torch",
     "torchvision",
