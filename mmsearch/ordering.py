@@ -89,9 +89,10 @@ class Order:
                 synonyms=state.settings.synonyms if query.settings else None,
             )
         chosen = eligible & state.columns.mask(query.where, query.path)
-        text, every = np.zeros(n), np.zeros(n, np.bool_)
+        text, every, ideal = np.zeros(n), np.zeros(n, np.bool_), 0.0
         if query.hybrid and wording is not None and state.full_text is not None:
             text, every = wording.scores(state.full_text, n)
+            ideal = wording.ideal(state.full_text)
         near, vector, scale, excluded = self._vector_scores(chosen, text)
         eligible[excluded] = False
         if query.min_score is not None and near is not None:
@@ -103,12 +104,14 @@ class Order:
         scores = np.zeros(n) if near is None else np.where(np.isfinite(near), near, 0.0).astype(np.float64)
         if near is not None:
             stages["vector"] = scores
-        if query.hybrid:
+        if near is None and not ideal:
+            scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
+        elif query.hybrid:
+            assert state.full_text is not None
             stages["text"] = text
             weight = query.text_weight if near is not None else 1.0
-            scores = stages["fused"] = convex(scores, text, chosen, weight)
-        elif near is None:
-            scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
+            silent = state.full_text.silent(n)
+            scores = stages["fused"] = convex(scores, text, chosen, weight, ideal, silent)
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added

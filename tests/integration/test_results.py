@@ -144,6 +144,11 @@ def text_scores(products: Sequence[Product], said: str) -> dict[str, float]:
     return {product.key: sum(found[word].get(product.key, 0.0) for word in words) for product in products}
 
 
+def rarity(products: Sequence[Product], word: str) -> float:
+    holding = sum(word in plain_words(f"{product.title} {product.text}") for product in products)
+    return float(np.log(1 + (len(products) - holding + 0.5) / (holding + 0.5)))
+
+
 def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
     words = plain_words(asked["said"])
     bm25 = text_scores(products, asked["said"])
@@ -165,11 +170,16 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
     if asked["hybrid"]:
         weight = asked["text_weight"]
         cosines = [near[product.key] for product in chosen] or [0.0]
-        low, high = sum(cosines) / len(cosines), max(cosines)
-        most = max((bm25[product.key] for product in chosen), default=0.0)
+        spread = float(np.std(cosines))
+        known = [word for word in words if any(word in plain_words(f"{p.title} {p.text}") for p in products)]
+        ideal = sum(rarity(products, word) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) for word in known)
+        silent = {p.key for p in products if not plain_words(p.title + p.text)}
         for key in scores:
-            vector = (near[key] - low) / (high - low) if high > low + 1e-12 and weight < 1 else 0.0
-            scores[key] = (1 - weight) * vector + (weight * bm25[key] / most if most else 0.0)
+            vector = (near[key] - float(np.mean(cosines))) / (4 * spread) if spread > 1e-9 else 0.0
+            text = vector if key in silent else bm25[key] / ideal if ideal else 0.0
+            scores[key] = (1 - weight) * vector + weight * text if ideal else vector
+        if only_text and not ideal:
+            scores = dict.fromkeys(scores, 1.0)
     greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)
     for product in products:
         factor = float(np.prod([BOOSTS[b](product.attributes, greatest) for b in asked["boosts"]] or [1.0]))
