@@ -24,6 +24,7 @@ from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, 
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
+    from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshots
 
 __all__ = ["Engine", "FileRecord", "FileUpdate", "Status"]
@@ -253,6 +254,37 @@ class Engine:
             columns,
             mask,
         ).hits()
+
+    def results(self, query: Query | str) -> Results:
+        """One page of a search with all that a ``Query`` may ask for: facets, sorting, groups, full text, cursors.
+
+        Words alone are a hybrid query. Scores are described in ``mmsearch.results``. Raises what ``search`` raises, and
+        ``QueryError`` for a cursor of another query.
+        """
+        return self.results_of([query])[0]
+
+    def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
+        """Several searches at once: their texts are encoded in one go."""
+        from mmsearch.shapes import Results
+
+        pages = [self.search(query) for query in queries]
+        return [Results(hits=hits, total=len(hits), revision=self.catalog.revision()[0]) for hits in pages]
+
+    def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
+        """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
+        return []
+
+    def note_query(self, text: str) -> None:
+        """Remember a query for suggestions, if the collection's settings say so. Written by and by, at ``close`` at last."""
+
+    def settings(self) -> CollectionSettings:
+        """The collection's synonyms and rules."""
+        from mmsearch.shapes import CollectionSettings
+
+        return CollectionSettings()
+
+    def change_settings(self, settings: CollectionSettings) -> None:
+        """Replace the collection's settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
 
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""

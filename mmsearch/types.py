@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import PIL.Image
 
+    from mmsearch.shapes import Boost, Examples, Facet, Group, Highlight, Sort, Stage, Taste
+
 Vectors: TypeAlias = NDArray[np.float32]
 """(n, dim), C-contiguous, rows L2-normalised."""
 
@@ -144,7 +146,8 @@ class Item:
 class Hit:
     """One result. ``rank`` counts from 1; higher scores are better (see ``Query``).
 
-    ``part`` is the part that matched best; ``copies`` are keys of byte-identical items folded into this one.
+    ``part`` is the part that matched best; ``copies`` are keys of byte-identical items folded into this one. ``group``,
+    ``highlights``, ``explanation`` and ``pinned`` are those of ``Engine.results``: what the query asked for.
     """
 
     rank: int
@@ -152,6 +155,10 @@ class Hit:
     item: Item
     part: Part
     copies: Sequence[str] = ()
+    group: Group | None = None
+    highlights: Sequence[Highlight] = ()
+    explanation: Sequence[Stage] = ()
+    pinned: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +189,43 @@ class Query:
     (``mmsearch.ranking.centred``), or, for a model without, moved by its ``levels`` if all terms are texts.
     ``hybrid`` fuses in the full-text matches of the text terms by reciprocal rank; scores are then sums of
     1 / (60 + rank), and ``min_score`` still means the score without it.
+
+    All from ``facets`` on is for ``Engine.results``, which also scores a hybrid query otherwise: 1 - ``text_weight`` times
+    the normalised score of the vector plus ``text_weight`` times the normalised BM25 over title and texts (see
+    ``mmsearch.results``), tolerates misspelt words (``typos``), reads the last word as a beginning (``prefix``), and with
+    ``text_weight`` 1 finds only what holds the words. There, no terms at all mean: everything that passes the filter.
+
+    ``sort`` orders by attributes, equals by score. ``group_by`` collapses items that share a text attribute (variants
+    under their parent): the best stands for them, with up to ``group_size`` of them in ``Hit.group``. ``boosts`` multiply
+    scores. ``pinned`` keys come first, in their order, if they pass the filter and nothing is sorted; ``hidden`` keys
+    never come. ``examples`` and ``taste``: see there. ``diversity`` (0 to 1) is the share of novelty in the order of the
+    first 100 hits (maximal marginal relevance). ``fields`` are the attributes that hits carry (None: all).
+    ``highlight`` and ``explain`` fill these fields of hits. ``settings``: whether the collection's synonyms and rules
+    apply. ``cursor`` is ``Results.cursor`` of the page before, of the same query.
     """
 
-    terms: Sequence[Term]
+    terms: Sequence[Term] = ()
     k: int = 10
     modality: Modality | None = None
     where: str | None = None
     path: str | None = None
     hybrid: bool = False
     min_score: float | None = None
+    facets: Sequence[Facet] = ()
+    sort: Sequence[Sort] = ()
+    group_by: str | None = None
+    group_size: int = 1
+    boosts: Sequence[Boost] = ()
+    pinned: Sequence[str] = ()
+    hidden: Sequence[str] = ()
+    examples: Examples | None = None
+    taste: Taste | None = None
+    text_weight: float = 0.5
+    typos: bool = True
+    prefix: bool = False
+    diversity: float = 0.0
+    fields: Sequence[str] | None = None
+    highlight: bool = False
+    explain: bool = False
+    settings: bool = True
+    cursor: str | None = None

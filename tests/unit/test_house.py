@@ -46,6 +46,7 @@ LAYERS = [
 """A module imports from its own layer and the ones above it in this list. ``training`` stands aside: see below."""
 
 BELONGS_TO = {
+    "shapes": "types",
     "schema": "catalog",
     "database": "catalog",
     "migrations": "catalog",
