@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli import catalog, models, transfer
+from mmsearch.cli import catalog, keys, models, transfer
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.index import index
 from mmsearch.cli.search import search
+from mmsearch.cli.serve import serve
 from mmsearch.cli.train import train
 
 app = typer.Typer(
@@ -35,6 +36,8 @@ app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
 app.add_typer(models.app, name="models")
+app.command("serve", help=_help(serve))(serve)
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:

@@ -27,14 +27,19 @@ def create_key(
     ] = "search",
     collection: Annotated[
         list[str] | None,
-        typer.Option("--collection", metavar="NAME", help="Only in this collection. Repeatable. Not given: in all."),
+        typer.Option(
+            "--collection", metavar="NAME", help="Only in this collection. Repeatable. Not given: in all."
+        ),
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option("--rate", metavar="N", min=1, help="Requests a minute. Not given: what the server allows."),
+        typer.Option(
+            "--rate", metavar="N", min=1, help="Requests a minute. Not given: what the server allows."
+        ),
     ] = None,
     days: Annotated[
-        int | None, typer.Option("--days", metavar="N", min=1, help="Valid for so many days. Not given: for ever.")
+        int | None,
+        typer.Option("--days", metavar="N", min=1, help="Valid for so many days. Not given: for ever."),
     ] = None,
     json: AsJson = False,
     home: Home = None,
@@ -78,7 +83,9 @@ def list_keys(json: AsJson = False, home: Home = None) -> None:
             }
             write_bytes([json_line(told)])
         else:
-            until = f", expired {key.expires}" if key.expired else f", until {key.expires}" if key.expires else ""
+            until = (
+                f", expired {key.expires}" if key.expired else f", until {key.expires}" if key.expires else ""
+            )
             say(f"{key.id}  {key.scope:<7} {where:<24} {key.name} (made {key.created}{until})")
     if not keys and not json:
         note("there are no keys: the server listens to this machine alone and asks for none")

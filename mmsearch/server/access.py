@@ -36,6 +36,7 @@ class Access:
         limit = RateLimitItemPerMinute((key.rate if key else None) or self._rate)
         if not self._limiter.hit(limit, who):
             raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": "1"})
+        request.scope["key"] = key
         if key is None:
             if self.keys.all():
                 raise Problem(
@@ -45,9 +46,21 @@ class Access:
                 )
             return
         request.scope["key_id"] = key.id
-        if not key.allows(scope, collection):
+        self.check_collection(request, scope, collection)
+
+    @staticmethod
+    def check_collection(request: Request, scope: Scope, collection: str | None) -> None:
+        """Raises ``Problem`` 403 if the key of a request that was checked may not do this in a collection."""
+        key: Key | None = request.scope.get("key")
+        if key is not None and not key.allows(scope, collection):
             where = f" in collection {collection!r}" if collection else ""
             raise Problem(403, f"this key may not {_VERBS[scope]}{where}")
+
+    @staticmethod
+    def may_see(request: Request, collection: str) -> bool:
+        """Whether the key of a request that was checked knows of a collection."""
+        key: Key | None = request.scope.get("key")
+        return key is None or key.allows("search", collection)
 
     def _key(self, request: Request) -> Key | None:
         header = request.headers.get("authorization", "")

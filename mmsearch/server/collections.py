@@ -19,7 +19,9 @@ Name = Annotated[str, Path(description="Name of the collection.", min_length=1, 
 class NewCollection(BaseModel):
     """A collection to make."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"name": "shoes", "model": "mini"}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"name": "shoes", "model": "mini"}}
+    )
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/~]+$", description="Its name.")
     model: str = Field("mini", max_length=200, description="Name of its model.")

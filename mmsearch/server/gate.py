@@ -57,9 +57,14 @@ class Figures:
             registry=self.registry,
         )
         self.running = Gauge("mmsearch_requests_running", "Requests in work.", registry=self.registry)
-        self.items = Gauge("mmsearch_items", "Items of a collection.", ("collection",), registry=self.registry)
+        self.items = Gauge(
+            "mmsearch_items", "Items of a collection.", ("collection",), registry=self.registry
+        )
         self.encoded = Counter(
-            "mmsearch_query_vectors", "Query texts, by whether their vector was kept.", ("kept",), registry=self.registry
+            "mmsearch_query_vectors",
+            "Query texts, by whether their vector was kept.",
+            ("kept",),
+            registry=self.registry,
         )
 
 
@@ -76,7 +81,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
@@ -97,14 +102,18 @@ class Gate:
         self.figures.running.inc()
         try:
             if (refused := self._refused(headers)) is not None:
-                await problem(refused.http_status, str(refused), request_id=request_id)(scope, receive, answer)  # type: ignore[arg-type]
+                await problem(refused.http_status, str(refused), request_id=request_id)(
+                    scope, receive, answer
+                )
             else:
                 await self.app(scope, self._metered(receive), answer)
         except Problem as error:  # raised while the body was read, past the application's own handlers
             if begun:
                 raise
-            response = problem(error.http_status, str(error), request_id=request_id, headers={"Connection": "close"})
-            await response(scope, receive, answer)  # type: ignore[arg-type]
+            response = problem(
+                error.http_status, str(error), request_id=request_id, headers={"Connection": "close"}
+            )
+            await response(scope, receive, answer)
         finally:
             self.figures.running.dec()
             spent = time.perf_counter() - started

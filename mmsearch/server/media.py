@@ -1,4 +1,4 @@
-"""Pictures and sounds of items: small copies made once and kept, and the files themselves, never one that was not indexed."""
+"""Pictures and sounds of items: small copies, made once and kept, and the files, never one that was not indexed."""
 
 from __future__ import annotations
 

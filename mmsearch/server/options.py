@@ -19,6 +19,7 @@ class Options:
     max_batch: int = 1000
     max_k: int = 2000
     max_queries: int = 32
+    max_pixels: int = 60_000_000
     max_seconds_of_sound: float = 600.0
     timeout: float = 20.0
     body_timeout: float = 30.0

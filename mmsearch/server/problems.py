@@ -109,9 +109,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, broken)
 
 
-def _told(
-    request: Request, status: int, detail: str, code: str, headers: Mapping[str, str]
-) -> Response:
+def _told(request: Request, status: int, detail: str, code: str, headers: Mapping[str, str]) -> Response:
     return problem(status, detail, code=code, request_id=_request_id(request), headers=headers)
 
 

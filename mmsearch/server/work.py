@@ -1,4 +1,4 @@
-"""Where requests are worked on: a bounded number at once, a bounded number waiting, and none without an end in sight."""
+"""Where requests are worked on: a bounded number at once, a bounded number waiting, none without an end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Work:
         self._inside = {id(self._read): 0, id(self._write): 0}
 
     async def search(self, do: Callable[[], _T]) -> _T:
-        """What ``do`` returns, worked on a search thread. Raises ``Problem`` 503 if too many wait or it takes too long."""
+        """What ``do`` returns, on a search thread. Raises ``Problem`` 503 if too many wait or it takes too long."""
         return await self._run(self._read, self._options.workers + self._options.waiting, do)
 
     async def write(self, do: Callable[[], _T]) -> _T:
@@ -37,7 +37,9 @@ class Work:
     async def _run(self, pool: ThreadPoolExecutor, most: int, do: Callable[[], _T]) -> _T:
         with self._lock:
             if self._inside[id(pool)] >= most:
-                raise Problem(503, "too many requests wait already; try again in a moment", {"Retry-After": "1"})
+                raise Problem(
+                    503, "too many requests wait already; try again in a moment", {"Retry-After": "1"}
+                )
             self._inside[id(pool)] += 1
         future = pool.submit(do)
         future.add_done_callback(lambda _: self._left(pool))
@@ -46,9 +48,13 @@ class Work:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._options.timeout)
         except TimeoutError:
             if future.cancel():
-                raise Problem(503, "the server is too busy; try again in a moment", {"Retry-After": "2"}) from None
+                raise Problem(
+                    503, "the server is too busy; try again in a moment", {"Retry-After": "2"}
+                ) from None
             raise Problem(
-                503, f"this takes longer than {self._options.timeout:g} s; ask for less at once", {"Retry-After": "5"}
+                503,
+                f"this takes longer than {self._options.timeout:g} s; ask for less at once",
+                {"Retry-After": "5"},
             ) from None
 
     def _left(self, pool: ThreadPoolExecutor) -> None:
