@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import mmsearch
 from mmsearch.encoders import Encoder, load_encoder
+from mmsearch.encoders.voice import Transcriber
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
 from mmsearch.server.engines import Engines
@@ -71,6 +73,7 @@ def create_app(
     app.state.figures = figures
     app.state.access = Access(Keys(home), options)
     app.state.thumbnails = Thumbnails(home)
+    app.state.transcriber = functools.cache(Transcriber)
     add_handlers(app)
     for module in (health, collections, items, searching):
         app.include_router(module.router)

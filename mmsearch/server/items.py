@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
 from mmsearch.server.access import Search, Write
 from mmsearch.server.answers import item_json
 from mmsearch.server.collections import Name
-from mmsearch.server.media import content_type, served_file
+from mmsearch.server.media import SIZES, content_type, served_file
 from mmsearch.server.schemas import Body, Key
 from mmsearch.types import Item
 
@@ -21,7 +21,19 @@ router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
 
 Number = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the item.")]
 PartNumber = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the part.")]
-Size = Literal[160, 320, 640, 1280]
+
+
+def _known_size(size: int) -> int:
+    if size not in SIZES:
+        raise ValueError(f"sizes are {', '.join(map(str, SIZES))}")
+    return size
+
+
+Size = Annotated[
+    int,
+    AfterValidator(_known_size),
+    Query(description="Longer side in pixels.", json_schema_extra={"enum": list(SIZES)}),
+]
 
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
@@ -104,7 +116,7 @@ async def thumbnail(
         wanted = next((one for one in found.parts if one.id == part), None)
         if wanted is None:
             raise ItemNotFound(f"item {item} has no part {part}; it may have changed")
-        return state.thumbnails.get(engine, found, wanted, int(size))
+        return state.thumbnails.get(engine, found, wanted, size)
 
     path = await state.work.search(make)
     return FileResponse(path, media_type="image/webp", headers=_FOR_EVER)

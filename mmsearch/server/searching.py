@@ -161,6 +161,22 @@ async def encode(request: Request, collection: Name, body: EncodeBody, _: Search
     return response
 
 
+@router.post("/transcribe")
+async def transcribe(
+    request: Request, _: Search, file: Annotated[UploadFile, File(description="A recording of speech.")]
+) -> Response:
+    """The words of a spoken query (English). 501 where the extra `voice` is not installed."""
+    state = request.app.state
+    data = await file.read()
+
+    def do() -> Response:
+        Uploads(state.options).check_sound(data, file.filename or "speech")
+        return _json({"text": state.transcriber().words(data)})
+
+    response: Response = await state.work.search(do)
+    return response
+
+
 @router.get("/collections/{collection}/settings")
 async def show_settings(request: Request, collection: Name, _: Admin) -> Response:
     """Synonyms and rules of a collection."""

@@ -33,7 +33,7 @@ class Uploads:
         name, data = self._bytes(blob)
         if modality is Modality.IMAGE:
             return self.picture(data, name)
-        self._check_sound(data, name)
+        self.check_sound(data, name)
         return data
 
     def picture(self, data: bytes, name: str) -> Image:
@@ -60,7 +60,8 @@ class Uploads:
             raise MediaError("upload", "is empty (zero bytes)")
         return "upload", data
 
-    def _check_sound(self, data: bytes, name: str) -> None:
+    def check_sound(self, data: bytes, name: str) -> None:
+        """Raises ``MediaError`` if there is nothing, ``Problem`` 413 if it is too long."""
         import soundfile
 
         if not data:
