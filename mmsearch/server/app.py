@@ -22,7 +22,7 @@ from mmsearch.server.gate import Figures, Gate
 from mmsearch.server.keys import Keys
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
-from mmsearch.server.problems import add_handlers
+from mmsearch.server.problems import Problem, add_handlers
 from mmsearch.server.work import Work
 
 __all__ = ["create_app"]
@@ -77,6 +77,12 @@ def create_app(
     add_handlers(app)
     for module in (health, collections, items, searching):
         app.include_router(module.router)
+    app.add_api_route(
+        "/v1/{rest:path}",
+        _nowhere,
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        include_in_schema=False,
+    )
     if WEB.is_dir():
         app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
     if options.origins:
@@ -94,3 +100,7 @@ def create_app(
 def _warm(app: FastAPI) -> None:
     app.state.engines.warm()
     app.state.ready = True
+
+
+async def _nowhere(rest: str) -> None:
+    raise Problem(404, f"there is nothing at /v1/{rest[:100]}; /openapi.json tells what there is")

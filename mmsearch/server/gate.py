@@ -86,12 +86,14 @@ class Gate:
         request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
         status = 500
-        begun = False
+        failures: list[Problem] = []
 
         async def answer(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, begun
+            nonlocal status
+            if failures and status == 500:
+                return  # the application's answer to a body that never came whole
             if message["type"] == "http.response.start":
-                status, begun = message["status"], True
+                status = message["status"]
                 own = list(message.get("headers", ()))
                 named = {name.lower() for name, _ in own}
                 own += [pair for pair in _HEADERS if pair[0] not in named]
@@ -102,18 +104,23 @@ class Gate:
         self.figures.running.inc()
         try:
             if (refused := self._refused(headers)) is not None:
-                await problem(refused.http_status, str(refused), request_id=request_id)(
-                    scope, receive, answer
-                )
+                response = problem(refused.http_status, str(refused), request_id=request_id)
+                await response(scope, receive, answer)
             else:
-                await self.app(scope, self._metered(receive), answer)
-        except Problem as error:  # raised while the body was read, past the application's own handlers
-            if begun:
-                raise
-            response = problem(
-                error.http_status, str(error), request_id=request_id, headers={"Connection": "close"}
-            )
-            await response(scope, receive, answer)
+                try:
+                    await self.app(scope, self._metered(receive, failures), answer)
+                except Problem:
+                    if not failures:
+                        raise
+                if failures and status == 500:
+                    failed = failures.pop()
+                    response = problem(
+                        failed.http_status,
+                        str(failed),
+                        request_id=request_id,
+                        headers={"Connection": "close"},
+                    )
+                    await response(scope, receive, answer)
         finally:
             self.figures.running.dec()
             spent = time.perf_counter() - started
@@ -146,8 +153,11 @@ class Gate:
             return Problem(413, f"the body is larger than {self.options.max_body} bytes")
         return None
 
-    def _metered(self, receive: Receive) -> Receive:
-        """The body, no larger than allowed and no slower: a slow client must not hold a place for ever."""
+    def _metered(self, receive: Receive, failures: list[Problem]) -> Receive:
+        """The body, no larger than allowed and no slower: a slow client must not hold a place for ever.
+
+        What is wrong is also added to ``failures``, since whoever parses the body makes another error of it.
+        """
         received = 0
         until = time.monotonic() + self.options.body_timeout
         whole = False
@@ -159,12 +169,14 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
             except TimeoutError:
-                raise Problem(408, f"the body did not come within {self.options.body_timeout:g} s") from None
+                failures.append(Problem(408, f"the body did not come within {self.options.body_timeout:g} s"))
+                raise failures[-1] from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
                 if received > self.options.max_body:
-                    raise Problem(413, f"the body is larger than {self.options.max_body} bytes")
+                    failures.append(Problem(413, f"the body is larger than {self.options.max_body} bytes"))
+                    raise failures[-1]
             return message
 
         return read

@@ -19,7 +19,15 @@ def test_a_new_key_is_found_by_its_secret_and_by_no_other(tmp_path: Path) -> Non
     key, secret = keys.create("shop", "search")
     other, _ = keys.create("feed", "write")
     assert keys.find(secret) == key
-    for wrong in ("", "mms_", secret[:-1], secret + "x", secret.replace(key.id, other.id), "x" * 5000, "mms_ü_é"):
+    for wrong in (
+        "",
+        "mms_",
+        secret[:-1],
+        secret + "x",
+        secret.replace(key.id, other.id),
+        "x" * 5000,
+        "mms_ü_é",
+    ):
         assert keys.find(wrong) is None
 
 
