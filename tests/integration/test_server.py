@@ -218,9 +218,7 @@ def test_a_request_id_is_taken_over_only_if_it_is_harmless(http: httpx.Client) -
 def test_figures_count_requests_by_route_and_status(http: httpx.Client) -> None:
     before = http.get("/metrics").text
     http.post(SEARCH, json={"text": "red"})
-    line = (
-        f'mmsearch_requests_total{{method="POST",route="/v1/collections/{{collection}}/search",status="200"}}'
-    )
+    line = 'mmsearch_requests_total{method="POST",route="/v1/collections/{collection}/search",status="200"}'
 
     def count(text: str) -> float:
         return sum(float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line))
@@ -262,7 +260,7 @@ def test_keys_open_what_their_scope_and_collections_say_and_nothing_else(home: P
                 headers = {"authorization": f"Bearer {key}"} if key else {}
                 return http.request(method, path, headers=headers, **more).status_code
 
-            body = {"json": {"text": "red"}}
+            body: dict[str, Any] = {"json": {"text": "red"}}
             assert status("POST", SEARCH, None, **body) == 401
             assert status("POST", SEARCH, "mms_deadbeef_no", **body) == 401
             assert status("POST", SEARCH, search, **body) == 200
@@ -300,7 +298,10 @@ def test_a_slow_client_and_one_that_leaves_hold_no_place(home: Path) -> None:
     options = Options(workers=1, waiting=1, body_timeout=0.3)
     with serving(home, options) as url:
         port = httpx.URL(url).port
-        head = f"POST {SEARCH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        head = (
+            f"POST {SEARCH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            "Content-Length: 100\r\n\r\n"
+        )
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
         for connection in slow:
             connection.sendall(head.encode() + b'{"text"')
