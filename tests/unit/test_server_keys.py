@@ -45,7 +45,7 @@ def test_the_secret_is_not_in_the_file_and_only_the_owner_may_read_it(tmp_path: 
 )
 def test_a_scope_includes_the_smaller_ones(tmp_path: Path, scope: str, may: set[str]) -> None:
     key, _ = Keys(tmp_path).create("k", scope)  # type: ignore[arg-type]
-    assert {one for one in ("search", "write", "admin") if key.allows(one, "any")} == may  # type: ignore[arg-type]
+    assert {one for one in ("search", "write", "admin") if key.allows(one, "any")} == may
 
 
 def test_a_key_of_some_collections_is_refused_in_others(tmp_path: Path) -> None:
