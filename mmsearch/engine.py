@@ -323,6 +323,10 @@ class Engine:
             yield from page
             after = page[-1].id
 
+    def page(self, after: int = 0, limit: int = 1000) -> list[Item]:
+        """The next ``limit`` items with ids above ``after``, by id, with their parts."""
+        return self.catalog.page(self._collection.id, after, limit)
+
     def select(self, where: str | None = None, path: str | None = None) -> list[int]:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""
         columns = self.current_columns()

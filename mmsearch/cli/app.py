@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli import catalog, gpu, models, transfer
+from mmsearch.cli import catalog, gpu, keys, models, transfer
 from mmsearch.cli.bridge import bridge
 from mmsearch.cli.eval import evaluate
 from mmsearch.cli.export_model import export_model
@@ -16,6 +16,7 @@ from mmsearch.cli.index import index
 from mmsearch.cli.migrate import migrate
 from mmsearch.cli.options import described as _help
 from mmsearch.cli.search import search
+from mmsearch.cli.serve import serve
 from mmsearch.cli.train import train
 
 app = typer.Typer(
@@ -37,6 +38,8 @@ app.add_typer(catalog.collections, name="collections")
 models.app.command("export", help=_help(export_model))(export_model)
 app.add_typer(models.app, name="models")
 app.add_typer(gpu.app, name="gpu")
+app.command("serve", help=_help(serve))(serve)
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:

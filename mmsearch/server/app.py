@@ -1,0 +1,106 @@
+"""The application: its parts put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+
+import mmsearch
+from mmsearch.encoders import Encoder, load_encoder
+from mmsearch.encoders.voice import Transcriber
+from mmsearch.server import collections, health, items, searching
+from mmsearch.server.access import Access
+from mmsearch.server.engines import Engines
+from mmsearch.server.gate import Figures, Gate
+from mmsearch.server.keys import Keys
+from mmsearch.server.media import Thumbnails
+from mmsearch.server.options import Options
+from mmsearch.server.problems import Problem, add_handlers
+from mmsearch.server.work import Work
+
+__all__ = ["create_app"]
+
+WEB = Path(__file__).parent / "web"
+
+ABOUT = """Search products, photos, texts and sounds by words, picture or sound.
+
+Every error is a problem document (`application/problem+json`): `status`, `detail`, `code`, `request_id`.
+Where the server has keys, send one: `Authorization: Bearer mms_...`."""
+
+
+def create_app(
+    home: Path,
+    options: Options | None = None,
+    *,
+    load: Callable[[str], Encoder] = load_encoder,
+    device: str = "auto",
+) -> FastAPI:
+    """The ASGI application over the catalog in ``home``. ``load`` makes the encoder of a model's name."""
+    options = options or Options()
+    figures = Figures()
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        state = app.state
+        state.engines = Engines(home, load, refresh=options.refresh, device=device)
+        state.work = Work(options)
+        state.ready = False
+        warming = asyncio.create_task(asyncio.to_thread(_warm, app))
+        yield
+        # The server has stopped taking requests; what is being worked on is finished before anything is closed.
+        await warming
+        await asyncio.to_thread(state.work.close)
+        await asyncio.to_thread(state.engines.close)
+
+    app = FastAPI(
+        title="mmsearch",
+        version=mmsearch.__version__,
+        description=ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        license_info={"name": "Apache-2.0"},
+    )
+    app.state.options = options
+    app.state.figures = figures
+    app.state.access = Access(Keys(home), options)
+    app.state.thumbnails = Thumbnails(home)
+    app.state.transcriber = functools.cache(Transcriber)
+    add_handlers(app)
+    for module in (health, collections, items, searching):
+        app.include_router(module.router)
+    app.add_api_route(
+        "/v1/{rest:path}",
+        _nowhere,
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        include_in_schema=False,
+    )
+    if WEB.is_dir():
+        app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+    if options.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(Gate, options=options, figures=figures)
+    return app
+
+
+def _warm(app: FastAPI) -> None:
+    app.state.engines.warm()
+    app.state.ready = True
+
+
+async def _nowhere(rest: str) -> None:
+    raise Problem(404, f"there is nothing at /v1/{rest[:100]}; /openapi.json tells what there is")

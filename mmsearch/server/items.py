@@ -1,0 +1,157 @@
+"""Routes of items: reading, adding, changing, removing, and their pictures and sounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import FileResponse, Response
+from pydantic import AfterValidator, Field
+
+from mmsearch.engine import Engine
+from mmsearch.errors import ItemNotFound
+from mmsearch.server.access import Search, Write
+from mmsearch.server.answers import item_json
+from mmsearch.server.collections import Name
+from mmsearch.server.media import SIZES, content_type, served_file
+from mmsearch.server.schemas import Body, Key
+from mmsearch.types import Item
+
+router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
+
+Number = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the item.")]
+PartNumber = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the part.")]
+
+
+def _known_size(size: int) -> int:
+    if size not in SIZES:
+        raise ValueError(f"sizes are {', '.join(map(str, SIZES))}")
+    return size
+
+
+Size = Annotated[
+    int,
+    AfterValidator(_known_size),
+    Query(description="Longer side in pixels.", json_schema_extra={"enum": list(SIZES)}),
+]
+
+_FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+class RemoveBody(Body):
+    """Keys of items to remove."""
+
+    keys: list[Key] = Field(min_length=1, max_length=10_000)
+
+
+@router.get("/items")
+async def list_items(
+    request: Request,
+    collection: Name,
+    _: Search,
+    after: Annotated[int, Query(ge=0, lt=1 << 62, description="Items with greater ids.")] = 0,
+    k: Annotated[int, Query(ge=1, le=1000)] = 100,
+    key: Annotated[str | None, Query(max_length=4096, description="Only the item with this key.")] = None,
+) -> dict[str, Any]:
+    """Items by id, a page at a time; or the one with a key."""
+
+    def page(engine: Engine) -> dict[str, Any]:
+        if key is not None:
+            found = engine.find(key)
+            if found is None:
+                raise ItemNotFound(f"no item with the key {key!r} in this collection")
+            return {"items": [item_json(collection, found)], "after": None}
+        items = engine.page(after, k)
+        told = [item_json(collection, item) for item in items]
+        return {"items": told, "after": items[-1].id if len(items) == k else None}
+
+    return await _with_engine(request, collection, page)
+
+
+@router.get("/items/{item}")
+async def show_item(request: Request, collection: Name, item: Number, _: Search) -> dict[str, Any]:
+    """An item with its attributes and parts."""
+    return await _with_engine(request, collection, lambda engine: item_json(collection, _one(engine, item)))
+
+
+@router.delete("/items/{item}")
+async def remove_item(request: Request, collection: Name, item: Number, _: Write) -> dict[str, Any]:
+    """Remove an item."""
+    state = request.app.state
+
+    def remove() -> dict[str, Any]:
+        engine = state.engines.get(collection)
+        _one(engine, item)
+        return {"removed": engine.remove([item])}
+
+    told: dict[str, Any] = await state.work.write(remove)
+    return told
+
+
+@router.post("/items/remove")
+async def remove_items(request: Request, collection: Name, body: RemoveBody, _: Write) -> dict[str, Any]:
+    """Remove items by their keys; those that are not there are told."""
+    state = request.app.state
+
+    def remove() -> dict[str, Any]:
+        engine = state.engines.get(collection)
+        found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
+        removed = engine.remove([item.id for item in found.values() if item is not None])
+        return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
+
+    told: dict[str, Any] = await state.work.write(remove)
+    return told
+
+
+@router.get("/items/{item}/parts/{part}/thumbnail", response_class=FileResponse)
+async def thumbnail(
+    request: Request, collection: Name, item: Number, part: PartNumber, _: Search, size: Size = 320
+) -> Response:
+    """A small copy (WebP) of a picture, turned upright."""
+    state = request.app.state
+
+    def make() -> Any:
+        engine = state.engines.get(collection)
+        found = _one(engine, item)
+        wanted = next((one for one in found.parts if one.id == part), None)
+        if wanted is None:
+            raise ItemNotFound(f"item {item} has no part {part}; it may have changed")
+        return state.thumbnails.get(engine, found, wanted, size)
+
+    path = await state.work.search(make)
+    return FileResponse(path, media_type="image/webp", headers=_FOR_EVER)
+
+
+@router.get("/items/{item}/file", response_class=FileResponse)
+async def item_file(request: Request, collection: Name, item: Number, _: Search) -> Response:
+    """The file of an item, if it lies in a folder that was indexed; ranges are understood."""
+    state = request.app.state
+
+    def find() -> tuple[Any, Item]:
+        engine = state.engines.get(collection)
+        found = _one(engine, item)
+        return served_file(engine, found.path), found
+
+    path, found = await state.work.search(find)
+    kind = content_type(path, found.modality)
+    inline = kind != "application/octet-stream"
+    return FileResponse(
+        path,
+        media_type=kind,
+        filename=path.name,
+        content_disposition_type="inline" if inline else "attachment",
+        headers={
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cache-Control": "private, no-cache",
+        },
+    )
+
+
+def _one(engine: Engine, item: int) -> Item:
+    return engine.get([item])[0]
+
+
+async def _with_engine(request: Request, collection: str, do: Any) -> dict[str, Any]:
+    state = request.app.state
+    told: dict[str, Any] = await state.work.search(lambda: do(state.engines.get(collection)))
+    return told

@@ -1,0 +1,98 @@
+"""Pictures and sounds of items: small copies, made once and kept, and the files, never one that was not indexed."""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mmsearch.engine import Engine
+from mmsearch.errors import ItemNotFound, MediaError
+from mmsearch.media import load_image
+from mmsearch.types import Item, Modality, Part
+
+__all__ = ["SIZES", "Thumbnails", "content_type", "served_file"]
+
+SIZES = (160, 320, 640, 1280)
+"""Longer sides of small copies, in pixels."""
+
+_INLINE = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"}
+
+
+class Thumbnails:
+    """Small copies (WebP) in a folder of the home. A part id names one picture for ever, so none is ever stale."""
+
+    def __init__(self, home: Path, fetched: Callable[[str], bytes] | None = None) -> None:
+        self._folder = home / "thumbnails"
+        self._fetched = fetched
+        self._locks: dict[int, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, engine: Engine, item: Item, part: Part, size: int) -> Path:
+        """The small copy of a picture, ``size`` (one of ``SIZES``) on its longer side.
+
+        Raises ``MediaError`` if the picture is gone or cannot be read, ``ItemNotFound`` if the part is no picture.
+        """
+        if part.modality is not Modality.IMAGE:
+            raise ItemNotFound(f"item {item.id} has no picture there")
+        path = self._folder / f"{part.id % 1000:03}" / f"{part.id}-{size}.webp"
+        if path.is_file():
+            return path
+        with self._lock:
+            lock = self._locks.setdefault(part.id, threading.Lock())
+        with lock:
+            if not path.is_file():
+                self._make(engine, item, part, size, path)
+        with self._lock:
+            self._locks.pop(part.id, None)
+        return path
+
+    def _make(self, engine: Engine, item: Item, part: Part, size: int, path: Path) -> None:
+        source = getattr(part, "source", None) or item.path
+        if source is None:
+            raise ItemNotFound(f"item {item.id} was added without a picture file")
+        if source.startswith(("http://", "https://")):
+            if self._fetched is None:
+                raise MediaError(source, "pictures by URL are not kept here")
+            image = load_image(io.BytesIO(self._fetched(source)), min_side=size)  # type: ignore[arg-type]
+        else:
+            image = load_image(served_file(engine, source), min_side=size)
+        image.thumbnail((size, size))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{threading.get_ident()}.part")
+        image.save(partial, "WEBP", quality=82, method=2)
+        os.replace(partial, path)
+
+
+def served_file(engine: Engine, path: str | None) -> Path:
+    """The file, if it lies in a folder that was indexed and is still there. Raises ``ItemNotFound``.
+
+    Links are followed before the comparison: one that leads out of the folder leads to nothing.
+    """
+    if path is None:
+        raise ItemNotFound("this item is no file")
+    real = Path(os.path.realpath(path))
+    if not _inside(real, engine.roots()) or not real.is_file():
+        raise ItemNotFound(f"{Path(path).name}: is not among the indexed files any more")
+    return real
+
+
+def _inside(path: Path, roots: Iterable[str]) -> bool:
+    for root in roots:
+        real = Path(os.path.realpath(root))
+        if path == real or path.is_relative_to(real if real.is_dir() else real.parent):
+            return True
+    return False
+
+
+def content_type(path: Path, modality: Modality) -> str:
+    """What a file is sent as: nothing that a browser would run."""
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    if modality is Modality.TEXT:
+        return "text/plain; charset=utf-8"
+    if kind in _INLINE or kind.startswith("audio/"):
+        return kind
+    return "application/octet-stream"

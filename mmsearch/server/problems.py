@@ -1,0 +1,117 @@
+"""Errors as ``application/problem+json`` (RFC 9457): what went wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from mmsearch.errors import CatalogBusy, MmsearchError
+
+__all__ = ["Problem", "add_handlers", "problem"]
+
+logger = logging.getLogger("mmsearch.server")
+
+_TITLES = {
+    400: "Bad request",
+    401: "A key is needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "The request came too slowly",
+    409: "Conflict",
+    413: "Too large",
+    415: "Not a readable medium",
+    421: "Unknown host",
+    422: "Cannot be understood",
+    429: "Too many requests",
+    500: "Something broke in the server",
+    501: "Not installed",
+    503: "Busy",
+}
+
+
+class Problem(MmsearchError):
+    """An error of the server itself, with its status."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.http_status = status
+        self.headers = dict(headers or {})
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    code: str = "Problem",
+    request_id: str = "",
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, Any]] = (),
+) -> Response:
+    """The response that tells of an error. ``errors`` are those of single fields: ``field`` and ``reason``."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if request_id:
+        body["request_id"] = request_id
+    if errors:
+        body["errors"] = list(errors)
+    return Response(
+        orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/problem+json"
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MmsearchError)
+        status, detail = error.http_status, str(error)
+        headers = dict(getattr(error, "headers", {}))
+        if isinstance(error, CatalogBusy):
+            headers.setdefault("Retry-After", "1")
+        if status >= 500 and status not in (501, 503):
+            logger.error("%s: %s", type(error).__name__, detail, exc_info=error)
+            detail = "The server could not do this; its log tells why under this request id."
+        return _told(request, status, detail, type(error).__name__, headers)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [
+            {"field": ".".join(map(str, one["loc"][1:])) or str(one["loc"][0]), "reason": one["msg"]}
+            for one in error.errors()
+        ]
+        told = "; ".join(f"{one['field']}: {one['reason']}" for one in errors[:3])
+        return problem(422, told, code="Invalid", request_id=_request_id(request), errors=errors[:20])
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _told(request, error.status_code, str(error.detail), "Http", dict(error.headers or {}))
+
+    async def broken(request: Request, error: Exception) -> Response:
+        logger.error("unexpected: %s", error, exc_info=error)
+        return _told(request, 500, "The server failed; its log tells why under this request id.", "Bug", {})
+
+    app.add_exception_handler(MmsearchError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, broken)
+
+
+def _told(request: Request, status: int, detail: str, code: str, headers: Mapping[str, str]) -> Response:
+    return problem(status, detail, code=code, request_id=_request_id(request), headers=headers)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("request_id", ""))

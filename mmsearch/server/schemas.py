@@ -1,0 +1,309 @@
+"""The bodies of requests, with their limits and examples. Each becomes the engine's own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mmsearch.shapes import Boost, CollectionSettings, Examples, Facet, Rule, Sort, Synonym, Taste
+from mmsearch.types import Modality, Query, Term
+
+__all__ = ["BoostBody", "SearchBody", "SettingsBody", "SimilarBody", "TermBody"]
+
+MAX_TEXT = 2000
+MAX_WHERE = 20_000
+
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Key = Annotated[str, Field(min_length=1, max_length=4096)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Where = Annotated[str, Field(min_length=1, max_length=MAX_WHERE)]
+Weight = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Reference = Annotated[int, Field(ge=1, lt=1 << 62)] | Key
+
+
+class Body(BaseModel):
+    """A body with no other fields than its own: a misspelt one is an error and not silently without effect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Blob(Body):
+    """A picture or a recording: base64, or the name of a file in the same multipart request."""
+
+    base64: str | None = Field(None, description="The file's bytes.")
+    upload: Name | None = Field(None, description="Name of the multipart field that holds the file.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Blob:
+        if (self.base64 is None) == (self.upload is None):
+            raise ValueError("give base64 or upload")
+        return self
+
+
+class TermBody(Body):
+    """One weighted term: exactly one of text, image, audio or item (an id or a key)."""
+
+    text: Text | None = None
+    image: Blob | None = None
+    audio: Blob | None = None
+    item: Reference | None = None
+    weight: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _one(self) -> TermBody:
+        if sum(value is not None for value in (self.text, self.image, self.audio, self.item)) != 1:
+            raise ValueError("a term is exactly one of text, image, audio or item")
+        return self
+
+
+Bound = Annotated[float, Field(allow_inf_nan=False)] | Annotated[str, Field(max_length=40)] | None
+
+
+class FacetBody(Body):
+    """Values of an attribute to count; with ``ranges`` (pairs of low and high, null for open) how many lie in each."""
+
+    attribute: Name
+    k: int = Field(10, ge=1, le=1000)
+    ranges: list[tuple[Bound, Bound]] = Field(default_factory=list, max_length=100)
+    ignore_own_filter: bool = Field(
+        False, description="Do not count the filter's own parts about this attribute."
+    )
+
+    def shape(self) -> Facet:
+        return Facet(self.attribute, self.k, self.ranges, self.ignore_own_filter)
+
+
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+
+
+class SortBody(Body):
+    """Order by an attribute, or by the distance from ``near`` (latitude, longitude)."""
+
+    attribute: Name
+    descending: bool = False
+    near: tuple[Latitude, Longitude] | None = None
+
+    def shape(self) -> Sort:
+        return Sort(self.attribute, self.descending, self.near)
+
+
+class BoostBody(Body):
+    """Multiply scores: of items that pass ``where`` by ``factor``, or by the number ``attribute``."""
+
+    where: Where | None = None
+    factor: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
+    attribute: Name | None = None
+    weight: float = Field(0.0, gt=-1, le=100, allow_inf_nan=False)
+    curve: Literal["linear", "log"] = "log"
+
+    @model_validator(mode="after")
+    def _one(self) -> BoostBody:
+        if (self.where is None) == (self.attribute is None):
+            raise ValueError("give where (with factor) or attribute (with weight)")
+        return self
+
+    def shape(self) -> Boost:
+        return Boost(
+            where=self.where,
+            factor=self.factor,
+            attribute=self.attribute,
+            weight=self.weight,
+            curve=self.curve,
+        )
+
+
+class ExamplesBody(Body):
+    """More like these, not like those: items by id or key."""
+
+    like: list[Reference] = Field(default_factory=list, max_length=100)
+    unlike: list[Reference] = Field(default_factory=list, max_length=100)
+    strategy: Literal["average", "best"] = "average"
+
+    def shape(self) -> Examples:
+        return Examples(like=self.like, unlike=self.unlike, strategy=self.strategy)
+
+
+class TasteBody(Body):
+    """Items that this visitor liked: what resembles them moves up."""
+
+    liked: list[Reference] = Field(min_length=1, max_length=500)
+    weight: float = Field(0.3, ge=0, le=10, allow_inf_nan=False)
+
+    def shape(self) -> Taste:
+        return Taste(liked=self.liked, weight=self.weight)
+
+
+class Asked(Body):
+    """What every kind of search may ask for."""
+
+    k: int = Field(20, ge=1, description="Hits of a page.")
+    where: Where | None = Field(None, description="Filter expression over attributes.")
+    modality: Modality | None = Field(None, description="Only parts of this kind may match.")
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="Drop hits below it."
+    )
+    facets: list[FacetBody] = Field(default_factory=list, max_length=50)
+    sort: list[SortBody] = Field(default_factory=list, max_length=8)
+    group_by: Name | None = Field(
+        None, description="Text attribute whose items are collapsed, such as parent."
+    )
+    group_size: int = Field(1, ge=1, le=100)
+    boosts: list[BoostBody] = Field(default_factory=list, max_length=50)
+    pinned: list[Key] = Field(default_factory=list, max_length=100)
+    hidden: list[Key] = Field(default_factory=list, max_length=1000)
+    taste: TasteBody | None = None
+    diversity: float = Field(0.0, ge=0, le=1)
+    fields: list[Name] | None = Field(
+        None, max_length=200, description="Attributes that hits carry; null: all."
+    )
+    explain: bool = False
+    cursor: str | None = Field(None, max_length=8192)
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "k": self.k,
+            "where": self.where,
+            "modality": self.modality,
+            "min_score": self.min_score,
+            "facets": tuple(facet.shape() for facet in self.facets),
+            "sort": tuple(sort.shape() for sort in self.sort),
+            "group_by": self.group_by,
+            "group_size": self.group_size,
+            "boosts": tuple(boost.shape() for boost in self.boosts),
+            "pinned": tuple(self.pinned),
+            "hidden": tuple(self.hidden),
+            "taste": self.taste.shape() if self.taste else None,
+            "diversity": self.diversity,
+            "fields": self.fields,
+            "explain": self.explain,
+            "cursor": self.cursor,
+        }
+
+
+class SearchBody(Asked):
+    """A search: words in ``text``, or weighted ``terms``, or neither to browse what passes the filter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "text": "red summer dress",
+                    "k": 20,
+                    "where": "price < 50 and gender = 'Women'",
+                    "facets": [
+                        {"attribute": "colour", "ignore_own_filter": True},
+                        {"attribute": "price", "ranges": [[None, 20], [20, 50], [50, None]]},
+                    ],
+                    "group_by": "parent",
+                },
+                {
+                    "terms": [{"text": "sneakers"}, {"text": "white", "weight": -0.5}],
+                    "sort": [{"attribute": "price"}],
+                },
+            ]
+        },
+    )
+
+    text: Text | None = None
+    terms: list[TermBody] = Field(default_factory=list, max_length=32)
+    hybrid: bool = Field(True, description="Also match the words themselves; false: by meaning alone.")
+    text_weight: float = Field(
+        0.5, ge=0, le=1, description="1: only what holds the words, 0: only by meaning."
+    )
+    typos: bool = True
+    prefix: bool = Field(False, description="The last word may be a beginning, as while typing.")
+    highlight: bool = False
+    settings: bool = Field(True, description="Whether the collection's synonyms and rules apply.")
+    examples: ExamplesBody | None = None
+
+    def query(self, blob: Callable[[Blob, Modality], Any], item: Callable[[int | str], int]) -> Query:
+        """The engine's query. ``blob`` makes a picture or samples of an upload, ``item`` an id of an id or key."""
+        terms = [Term(text=self.text)] if self.text and self.text.strip() else []
+        terms += [_term(term, blob, item) for term in self.terms]
+        return Query(
+            **self._common(),
+            terms=tuple(terms),
+            hybrid=self.hybrid and any(term.text is not None for term in terms),
+            text_weight=self.text_weight,
+            typos=self.typos,
+            prefix=self.prefix,
+            highlight=self.highlight,
+            settings=self.settings,
+            examples=self.examples.shape() if self.examples else None,
+        )
+
+
+class SimilarBody(Asked):
+    """More like these items, and not like those."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"like": ["sku-1", "sku-7"], "unlike": ["sku-9"], "k": 12}]},
+    )
+
+    like: list[Reference] = Field(min_length=1, max_length=100)
+    unlike: list[Reference] = Field(default_factory=list, max_length=100)
+    strategy: Literal["average", "best"] = "average"
+
+    def query(self) -> Query:
+        examples = Examples(like=self.like, unlike=self.unlike, strategy=self.strategy)
+        return Query(**self._common(), examples=examples)
+
+
+class SynonymBody(Body):
+    """Words that stand for each other; with ``of`` one way only."""
+
+    words: list[Name] = Field(min_length=1, max_length=100)
+    of: Name | None = None
+
+
+class RuleBody(Body):
+    """What the shop wants for some queries, or (without ``query``) for all."""
+
+    query: Name | None = None
+    match: Literal["is", "contains"] = "is"
+    pinned: list[Key] = Field(default_factory=list, max_length=100)
+    hidden: list[Key] = Field(default_factory=list, max_length=1000)
+    boosts: list[BoostBody] = Field(default_factory=list, max_length=50)
+
+
+class SettingsBody(Body):
+    """Synonyms and rules of a collection, and whether its queries are kept for suggestions."""
+
+    synonyms: list[SynonymBody] = Field(default_factory=list, max_length=2000)
+    rules: list[RuleBody] = Field(default_factory=list, max_length=2000)
+    keep_queries: bool = False
+
+    def shape(self) -> CollectionSettings:
+        rules = [
+            Rule(
+                query=rule.query,
+                match=rule.match,
+                pinned=rule.pinned,
+                hidden=rule.hidden,
+                boosts=[boost.shape() for boost in rule.boosts],
+            )
+            for rule in self.rules
+        ]
+        synonyms = [Synonym(words=one.words, of=one.of) for one in self.synonyms]
+        return CollectionSettings(synonyms=synonyms, rules=rules, keep_queries=self.keep_queries)
+
+
+def _term(term: TermBody, blob: Callable[[Blob, Modality], Any], item: Callable[[int | str], int]) -> Term:
+    if term.text is not None:
+        return Term(text=term.text, weight=term.weight)
+    if term.image is not None:
+        return Term(image=blob(term.image, Modality.IMAGE), weight=term.weight)
+    if term.audio is not None:
+        return Term(audio=blob(term.audio, Modality.AUDIO), weight=term.weight)
+    assert term.item is not None
+    return Term(item=item(term.item), weight=term.weight)
+
+
+def texts_of(bodies: Sequence[SearchBody]) -> list[str]:
+    """All texts of some searches, for the log that was asked for."""
+    return [body.text for body in bodies if body.text]

@@ -1,0 +1,256 @@
+"""Routes that search, suggest and encode."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import Field, ValidationError
+
+from mmsearch.engine import Engine
+from mmsearch.errors import ItemNotFound
+from mmsearch.server.access import Admin, Search
+from mmsearch.server.answers import results_json, suggestion_json
+from mmsearch.server.collections import Name
+from mmsearch.server.problems import Problem
+from mmsearch.server.schemas import Blob, Body, SearchBody, SettingsBody, SimilarBody, TermBody, Text
+from mmsearch.server.uploads import Uploads
+from mmsearch.types import Modality, Query
+
+router = APIRouter(prefix="/v1", tags=["search"])
+
+
+class MultiSearchBody(Body):
+    """Several searches at once, each in its collection."""
+
+    searches: list[SearchIn] = Field(min_length=1, max_length=32)
+
+
+class SearchIn(SearchBody):
+    """A search of a multi-search."""
+
+    collection: Name
+
+
+MultiSearchBody.model_rebuild()
+
+
+class EncodeBody(Body):
+    """What to turn into vectors of the collection's space."""
+
+    texts: list[Text] = Field(default_factory=list, max_length=256)
+    images: list[Blob] = Field(default_factory=list, max_length=64)
+
+
+@router.post("/collections/{collection}/search")
+async def search(request: Request, collection: Name, body: SearchBody, _: Search) -> Response:
+    """The best items, a page at a time, with facets, corrections and reasons where asked for."""
+    return await _answered(request, collection, body, {})
+
+
+@router.post("/collections/{collection}/search/files")
+async def search_files(
+    request: Request,
+    collection: Name,
+    _: Search,
+    files: Annotated[list[UploadFile], File(description="Pictures or recordings.", max_length=8)],
+    query: Annotated[
+        str, Form(description="A search as JSON; terms name files by `upload`.", max_length=200_000)
+    ] = "{}",
+) -> Response:
+    """The same with files: each that no term names is a term of weight 1 by itself."""
+    try:
+        body = SearchBody.model_validate_json(query)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
+        ) from None
+    found: dict[str, bytes] = {}
+    kinds: dict[str, str] = {}
+    for number, file in enumerate(files):
+        name = (file.filename or f"file{number}")[-200:]
+        found[name] = await file.read()
+        kinds[name] = file.content_type or ""
+    named = {blob.upload for term in body.terms for blob in (term.image, term.audio) if blob}
+    for name in found:
+        if name not in named:
+            blob = Blob(upload=name, base64=None)
+            heard = kinds[name].startswith("audio/")
+            body.terms.append(TermBody(audio=blob) if heard else TermBody(image=blob))
+    return await _answered(request, collection, body, found)
+
+
+@router.post("/collections/{collection}/similar")
+async def similar(request: Request, collection: Name, body: SimilarBody, _: Search) -> Response:
+    """More like these items, and not like those."""
+    engines = request.app.state.engines
+
+    def do() -> Response:
+        started = time.perf_counter()
+        found = engines.get(collection).results(_limited(request, body.query()))
+        return _json({**results_json(collection, found), "ms": _ms(started)})
+
+    response: Response = await request.app.state.work.search(do)
+    return response
+
+
+@router.post("/multi-search")
+async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Response:
+    """Several searches in one request; texts of one collection are encoded together."""
+    state = request.app.state
+    for name in {one.collection for one in body.searches}:
+        state.access.check_collection(request, "search", name)
+    _note(request, [one.text for one in body.searches])
+
+    def do() -> Response:
+        started = time.perf_counter()
+        answers: list[Any] = [None] * len(body.searches)
+        for name in dict.fromkeys(one.collection for one in body.searches):
+            engine = state.engines.get(name)
+            rows = [row for row, one in enumerate(body.searches) if one.collection == name]
+            queries = [_query(request, engine, body.searches[row], {}) for row in rows]
+            for row, found in zip(rows, engine.results_of(queries), strict=True):
+                answers[row] = results_json(name, found)
+        return _json({"results": answers, "ms": _ms(started)})
+
+    response: Response = await state.work.search(do)
+    return response
+
+
+@router.get("/collections/{collection}/suggest")
+async def suggest(
+    request: Request,
+    collection: Name,
+    _: Search,
+    text: Annotated[str, Field(max_length=200)] = "",
+    k: Annotated[int, Field(ge=1, le=50)] = 8,
+) -> Response:
+    """Completions of what is being typed: past queries where they are kept, and titles."""
+    engines = request.app.state.engines
+
+    def do() -> Response:
+        return _json(
+            {"suggestions": [suggestion_json(one) for one in engines.get(collection).suggest(text, k)]}
+        )
+
+    response: Response = await request.app.state.work.search(do)
+    return response
+
+
+@router.post("/collections/{collection}/encode")
+async def encode(request: Request, collection: Name, body: EncodeBody, _: Search) -> Response:
+    """Vectors of texts and pictures in the collection's space, L2-normalised."""
+    state = request.app.state
+
+    def do() -> Response:
+        encoder = state.engines.get(collection).encoder
+        uploads = Uploads(state.options, image_size=encoder.image_size)
+        told: dict[str, Any] = {"space": encoder.space.id, "dim": encoder.space.dim}
+        told["texts"] = encoder.encode_texts(body.texts).tolist() if body.texts else []
+        pictures = [uploads(blob, Modality.IMAGE) for blob in body.images]
+        told["images"] = encoder.encode_images(pictures).tolist() if pictures else []
+        return _json(told)
+
+    response: Response = await state.work.search(do)
+    return response
+
+
+@router.post("/transcribe")
+async def transcribe(
+    request: Request, _: Search, file: Annotated[UploadFile, File(description="A recording of speech.")]
+) -> Response:
+    """The words of a spoken query (English). 501 where the extra `voice` is not installed."""
+    state = request.app.state
+    data = await file.read()
+
+    def do() -> Response:
+        Uploads(state.options).check_sound(data, file.filename or "speech")
+        return _json({"text": state.transcriber().words(data)})
+
+    response: Response = await state.work.search(do)
+    return response
+
+
+@router.get("/collections/{collection}/settings")
+async def show_settings(request: Request, collection: Name, _: Admin) -> Response:
+    """Synonyms and rules of a collection."""
+    engines = request.app.state.engines
+
+    def do() -> Response:
+        return _json(dataclasses.asdict(engines.get(collection).settings()))
+
+    response: Response = await request.app.state.work.search(do)
+    return response
+
+
+@router.put("/collections/{collection}/settings")
+async def change_settings(request: Request, collection: Name, body: SettingsBody, _: Admin) -> Response:
+    """Replace the synonyms and rules of a collection; the next search follows them."""
+    engines = request.app.state.engines
+
+    def do() -> Response:
+        engine = engines.get(collection)
+        engine.change_settings(body.shape())
+        return _json(dataclasses.asdict(engine.settings()))
+
+    response: Response = await request.app.state.work.write(do)
+    return response
+
+
+async def _answered(
+    request: Request, collection: str, body: SearchBody, files: Mapping[str, bytes]
+) -> Response:
+    state = request.app.state
+    _note(request, [body.text])
+
+    def do() -> Response:
+        started = time.perf_counter()
+        engine = state.engines.get(collection)
+        found = engine.results(_query(request, engine, body, files))
+        if state.options.keep_queries and body.text and body.cursor is None and found.hits:
+            engine.note_query(body.text)
+        return _json({**results_json(collection, found), "ms": _ms(started)})
+
+    response: Response = await state.work.search(do)
+    return response
+
+
+def _query(request: Request, engine: Engine, body: SearchBody, files: Mapping[str, bytes]) -> Query:
+    options = request.app.state.options
+    uploads = Uploads(options, files, engine.encoder.image_size)
+
+    def item(reference: int | str) -> int:
+        if isinstance(reference, int):
+            return reference
+        if (found := engine.find(reference)) is None:
+            raise ItemNotFound(f"no item with the key {reference!r} in this collection")
+        return found.id
+
+    return _limited(request, body.query(uploads, item))
+
+
+def _limited(request: Request, query: Query) -> Query:
+    most = request.app.state.options.max_k
+    if query.k > most:
+        raise Problem(422, f"k is {query.k}; at most {most} hits are given at once: page on with cursor")
+    return query
+
+
+def _note(request: Request, texts: list[str | None]) -> None:
+    """Tell the log what was searched for, if that was asked for."""
+    if request.app.state.options.log_queries:
+        request.scope["told"] = {"queries": [text for text in texts if text]}
+
+
+def _json(told: Any) -> Response:
+    return Response(orjson.dumps(told), media_type="application/json")
+
+
+def _ms(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 2)

@@ -1,0 +1,36 @@
+"""A real server on a free port of the loopback, in a thread, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from mmsearch.server.app import create_app
+from mmsearch.server.options import Options
+
+
+@contextlib.contextmanager
+def serving(home: Path, options: Options | None = None) -> Iterator[str]:
+    """The address of a server over ``home`` that is ready to answer."""
+    app = create_app(home, options)
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not (server.started and getattr(app.state, "ready", False)):
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server is not ready"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the server did not stop"
