@@ -80,7 +80,7 @@ def test_a_new_collection_keeps_what_the_canonical_inputs_are_in_its_space(
     models: Path, tmp_path: Path
 ) -> None:
     with Engine.open(tmp_path, model=models / "full") as engine:
-        found = canonical_vectors(engine.encoder, Modality)
+        found = canonical_vectors(engine.encoder, engine.encoder.modalities)
     kept = known(tmp_path)
     assert kept["admitted"] == {load_encoder(models / "full").fingerprint}
     assert set(kept["canonicals"]) == {"image", "text", "audio"}

@@ -104,7 +104,8 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date_as_it_is(of_0001: P
         assert engine.catalog.collection("notes").epoch == 0
     assert rows(of_0001, "SELECT version_num FROM alembic_version") == [(SCHEMA,)]
     assert rows(of_0001, "SELECT uuid FROM catalog") == uuid
-    assert {name: rows(of_0001, f"SELECT * FROM {name}") for name in kept} == kept
+    for name, before in kept.items():  # later schemas add columns at the end
+        assert [row[: len(before[0])] for row in rows(of_0001, f"SELECT * FROM {name}")] == before
     assert rows(of_0001, "SELECT * FROM canonicals") == [], "a search does not fill them in"
     test_the_migrations_make_the_tables_of_the_schema(of_0001)
     with Engine.open(of_0001.parent, collection="notes", model=ToyEncoder()) as engine:
