@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
-import mmsearch
+from mmsearch import __version__
+from mmsearch.config import Device
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.encoders.voice import Transcriber
 from mmsearch.server import collections, health, items, searching
@@ -40,7 +41,7 @@ def create_app(
     options: Options | None = None,
     *,
     load: Callable[[str], Encoder] = load_encoder,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> FastAPI:
     """The ASGI application over the catalog in ``home``. ``load`` makes the encoder of a model's name."""
     options = options or Options()
@@ -61,7 +62,7 @@ def create_app(
 
     app = FastAPI(
         title="mmsearch",
-        version=mmsearch.__version__,
+        version=__version__,
         description=ABOUT,
         lifespan=life,
         docs_url=None,

@@ -80,7 +80,7 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.get(collection)
+        engine = state.engines.writer(collection)
         _one(engine, item)
         return {"removed": engine.remove([item])}
 
@@ -94,7 +94,7 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.get(collection)
+        engine = state.engines.writer(collection)
         found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
         removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -239,7 +239,7 @@ def test_pages_are_what_brute_force_finds(
         }
         assert {group[hit.item.key] for hit in hits} == set(group.values())
         assert {page.total for page in found} == {len(set(group.values()))}
-        pins = []
+        pins: list[str] = []
         for key in want.pins:
             if group[key] not in [group[pin] for pin in pins]:
                 pins.append(key)
@@ -322,11 +322,11 @@ def test_facets_count_what_is_there(
                 values = [product.attributes[name] for product in having]
                 assert (facet.least, facet.greatest) == (
                     (min(values), max(values)) if values else (None, None)
-                )  # type: ignore[type-var]
+                )
         shutil.rmtree(engine.home)
 
 
-def shop(engine: Engine, *attributes: dict[str, AttributeValue], titles: Sequence[str] = ()) -> list[Product]:
+def shop(engine: Engine, *attributes: Mapping[str, Any], titles: Sequence[str] = ()) -> list[Product]:
     products = [
         Product(f"k{n}", [POOL[n]], titles[n] if n < len(titles) else "", "", each)
         for n, each in enumerate(attributes)
