@@ -88,6 +88,7 @@ def serve(
         workers=workers,
         hosts=tuple(names),
         origins=tuple(allow_origin or ()),
+        fetch_from=settings.fetch_from,
         log_queries=log_queries,
         keep_queries=keep_queries,
     )
