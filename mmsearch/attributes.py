@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from mmsearch.database import listed
@@ -47,17 +47,26 @@ def from_seconds(seconds: float) -> datetime:
 
 
 def read_attributes(
-    connection: sqlite3.Connection, collection: int, item_ids: Sequence[int]
+    connection: sqlite3.Connection,
+    collection: int,
+    item_ids: Sequence[int],
+    fields: Collection[str] | None = None,
 ) -> dict[int, dict[str, AttributeValue]]:
-    """Attributes by item id. A stored list comes back as a list, whole numbers as int, datetimes naive in UTC."""
+    """Attributes (those of ``fields``; None: all) by item id. A stored list comes back as a list, whole numbers as
+    int, datetimes naive in UTC.
+    """
     found: dict[int, dict[str, AttributeValue]] = {}
     query = f"SELECT id, name, kind FROM attribute_names WHERE collection_id = {collection} ORDER BY name"
-    names = {name_id: (name, kind) for name_id, name, kind in connection.execute(query)}
+    names = {
+        name_id: (name, kind)
+        for name_id, name, kind in connection.execute(query)
+        if fields is None or name in fields
+    }
     if not names or not item_ids:
         return found
     query = (
         f"SELECT item_id, name_id, ordinal, number, text FROM attributes WHERE name_id IN ({listed(names)})"
-        f" AND item_id IN ({listed(item_ids)}) ORDER BY item_id, name_id, ordinal"
+        f" AND item_id IN ({listed(item_ids)}) ORDER BY name_id, item_id, ordinal"
     )
     for item_id, name_id, ordinal, number, words in connection.execute(query):
         name, kind = names[name_id]

@@ -260,15 +260,25 @@ class Catalog(Database):
             float16([row[3] for row in rows]),
         )
 
-    def existing(self, collection: int, ids: Sequence[int], *, with_parts: bool = False) -> dict[int, Item]:
-        """Items by id; those that are gone are left out. Without parts unless asked for."""
+    def existing(
+        self,
+        collection: int,
+        ids: Sequence[int],
+        *,
+        with_parts: bool = False,
+        fields: Collection[str] | None = None,
+    ) -> dict[int, Item]:
+        """Items by id; those that are gone are left out. Without parts unless asked for, with these attributes (None:
+        with all).
+        """
         found: dict[int, Item] = {}
         with self.reading() as connection:
             for some in chunks(ids):
                 # The collection is compared here: in the query SQLite would walk its index instead of the ids.
                 rows = named_rows(connection, f"SELECT * FROM items WHERE id IN ({listed(some)})")
                 mine = [row for row in rows if row["collection_id"] == collection]
-                found.update((item.id, item) for item in read_items(connection, collection, mine, with_parts))
+                read = read_items(connection, collection, mine, with_parts, fields)
+                found.update((item.id, item) for item in read)
         return found
 
     def get(self, collection: int, ids: Sequence[int]) -> list[Item]:

@@ -13,7 +13,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 
 from mmsearch import filters
 from mmsearch.catalog import Catalog, newest
+from mmsearch.column import Column, Vocabulary
 from mmsearch.database import chunks, listed
-from mmsearch.filters import Column
 from mmsearch.types import Ids, Modality
 
 _KEYS = "\0key"  # the keys for globs, whatever attributes are called: no filter can spell it
+_CONTENTS = "\0content"
+_HIDDEN = {_KEYS, _CONTENTS}
 _BUILT_IN: dict[str, tuple[filters.Kind, str]] = {
     _KEYS: ("text", "key"),
+    _CONTENTS: ("text", "nullif(hex(content_hash), '')"),
     "id": ("number", "id"),
     "key": ("text", "key"),
     "path": ("text", "key"),
@@ -37,21 +40,40 @@ _BUILT_IN: dict[str, tuple[filters.Kind, str]] = {
     "modified": ("datetime", "mtime_ns"),
     "added": ("datetime", "added"),
 }
+_NAMES = "SELECT name, kind FROM attribute_names WHERE collection_id = ?"
+_NAME_IDS = "SELECT id, name, kind FROM attribute_names WHERE collection_id = ?"
+_DEAD = 1000
+"""With so many parts gone, and more than there are items, columns are read anew instead of carrying them along."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Parts:
-    """Parts of one modality: ``ids`` ascending and the item row of each."""
+class Parts:
+    """Parts of one modality: ``ids`` ascending and the item row of each, -1 if the part is gone.
+
+    From one state of the columns to the next ``ids`` only grow: what a place means stays.
+    """
 
     ids: Ids
     rows: NDArray[np.int64]
+
+    @functools.cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """Which parts (n,) there are."""
+        return self.rows >= 0
+
+    def owners(self, n: int) -> NDArray[np.bool_]:
+        """Which of the item rows 0 .. n-1 have a part here."""
+        mask = np.zeros(n + 1, np.bool_)
+        mask[self.rows] = True  # the last one is for parts that are gone
+        return mask[:n]
 
 
 class Columns:
     """The columns of one collection at one revision. ``advance`` returns the next state and shares what is unchanged.
 
     An item's row is its place in ``item_ids`` (ascending). Rows of removed items stay until the next full read;
-    nothing refers to them, since their parts are gone.
+    nothing refers to them, since their parts are gone. States that follow from each other share an ``origin``: in them
+    a row is the same item and a place in ``parts`` the same part.
     """
 
     def __init__(self, catalog: Catalog, collection: int) -> None:
@@ -59,10 +81,11 @@ class Columns:
         self._collection = collection
         self._lock = threading.Lock()
         self._columns: dict[str, Column | None] = {}
+        self.origin = object()
         with catalog.reading() as connection:
             self.revision, self.tag = newest(connection)
             self.item_ids: Ids = self._new_items(connection, 0)
-            self._parts = self._new_parts(connection, 0)
+            self.parts = self._new_parts(connection, 0)
 
     def mask(self, where: str | None, path: str | None = None) -> NDArray[np.bool_]:
         """Which item rows (n,) pass the filter expression and the glob over keys.
@@ -71,92 +94,155 @@ class Columns:
         """
         mask = np.ones(len(self.item_ids), np.bool_)
         if where is not None:
-            mask &= filters.evaluate(filters.parse(where), self.column, len(mask), known=self.names())
+            mask &= self.passes(filters.parse(where))
         if path is not None:
             keys = self.column(_KEYS)
             assert keys is not None
             match = _glob(path).match
-            hits = np.fromiter(
-                (match(key) is not None for key in keys.vocabulary), np.bool_, len(keys.vocabulary)
-            )
+            hits = np.fromiter((match(key) is not None for key in keys.vocabulary[:]), np.bool_)
             inside = np.zeros(len(mask), np.bool_)
             inside[keys.rows] = hits[keys.values.astype(np.int64)]
             mask &= inside
         return mask
 
+    def passes(self, expression: filters.Expression) -> NDArray[np.bool_]:
+        """Which item rows (n,) pass a parsed filter. Raises ``QueryError``."""
+        return filters.evaluate(expression, self.column, len(self.item_ids), known=_Names(self))
+
     def part_ids(self, modality: Modality, mask: NDArray[np.bool_]) -> Ids:
         """Ids of the parts of ``modality`` whose items pass ``mask`` (n,), ascending."""
-        owned = self._parts[modality]
-        return owned.ids[mask[owned.rows]]
+        owned = self.parts[modality]
+        return owned.ids[mask[owned.rows] & owned.live]
 
     def count(self, modality: Modality) -> int:
         """Number of parts of ``modality``."""
-        return len(self._parts[modality].ids)
+        return int(np.count_nonzero(self.parts[modality].live))
 
     def names(self) -> list[str]:
         """Every name a filter may use."""
         kinds = self._catalog.attribute_kinds(self._collection)
-        return [*(name for name in _BUILT_IN if name != _KEYS and name not in kinds), *kinds]
+        return [*(name for name in _BUILT_IN if name not in _HIDDEN and name not in kinds), *kinds]
 
     def column(self, name: str) -> Column | None:
         """The column called ``name``, read on first use; None if no item ever had such an attribute."""
         with self._lock:
             if name not in self._columns:
                 with self._catalog.reading() as connection:
-                    self._columns[name] = self._read(connection, name, None, None)
+                    self._columns[name] = self._read(connection, name)
             return self._columns[name]
 
+    @property
+    def keys(self) -> Column:
+        """The keys of the items."""
+        found = self.column(_KEYS)
+        assert found is not None
+        return found
+
+    @property
+    def contents(self) -> Column:
+        """The content hashes of the items, as text."""
+        found = self.column(_CONTENTS)
+        assert found is not None
+        return found
+
+    def places(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The row of each of these items, and whether it has one."""
+        return _places(self.item_ids, np.array(ids, np.int64))
+
     def advance(self) -> Columns:
-        """This state brought up to the catalog's newest revision."""
+        """This state brought up to the catalog's newest revision. Costs what the changed items cost.
+
+        Not for two threads at a time.
+        """
         following = object.__new__(Columns)
         following._catalog, following._collection, following._lock = (
             self._catalog,
             self._collection,
             threading.Lock(),
         )
+        following.origin = self.origin
         with self._lock:
             loaded = dict(self._columns)
-        kinds = self._catalog.attribute_kinds(self._collection)
         with self._catalog.reading() as connection:
             where = f"collection_id = {self._collection} AND revision > {self.revision}"
-            changed = _ids(connection, f"SELECT id FROM items WHERE {where}")
+            changed = np.sort(_ids(connection, f"SELECT id FROM items WHERE {where}"))
             gone = _ids(connection, f"SELECT part_id FROM tombstones WHERE {where}")
-            last = int(self.item_ids[-1]) if len(self.item_ids) else 0
             following.revision, following.tag = newest(connection)
-            following.item_ids = np.concatenate([self.item_ids, np.sort(changed[changed > last])])
-            newest_part = max((int(old.ids[-1]) for old in self._parts.values() if len(old.ids)), default=0)
-            new = following._new_parts(connection, newest_part)
-            following._parts = {}
-            for modality, old in self._parts.items():
-                keep = ~np.isin(old.ids, gone)
-                ids = np.concatenate([old.ids[keep], new[modality].ids])
-                following._parts[modality] = _Parts(ids, np.concatenate([old.rows[keep], new[modality].rows]))
-            following._columns = {
-                name: following._read(connection, name, column, changed)
+            last = int(self.item_ids[-1]) if len(self.item_ids) else 0
+            new = changed[changed > last]
+            following.item_ids = np.concatenate([self.item_ids, new]) if len(new) else self.item_ids
+            newest_part = max((int(old.ids[-1]) for old in self.parts.values() if len(old.ids)), default=0)
+            added = following._new_parts(connection, newest_part)
+            following.parts = {
+                modality: _moved(old, added[modality], gone) for modality, old in self.parts.items()
+            }
+            dead = sum(len(parts.ids) - following.count(name) for name, parts in following.parts.items())
+            if dead > max(_DEAD, len(following.item_ids)):
+                return Columns(self._catalog, self._collection)
+            # Read anew when next asked for: an attribute that was unknown, or that may hide a built-in field.
+            kinds = dict(connection.execute(_NAMES, (self._collection,)).fetchall())
+            kept = {
+                name: column
                 for name, column in loaded.items()
-                # Read anew when next asked for: an attribute that was unknown, or that may hide a built-in field.
                 if column is not None and (name not in _BUILT_IN or name not in kinds)
             }
+            following._columns = (
+                dict(following._patched(connection, kept, changed)) if len(changed) else dict(kept)
+            )
         return following
+
+    def _patched(
+        self, connection: sqlite3.Connection, columns: dict[str, Column], changed: Ids
+    ) -> Iterator[tuple[str, Column]]:
+        """The columns with the values that the ``changed`` items (ids, ascending) have now."""
+        built_in = {name for name in columns if name in _BUILT_IN}
+        fresh: dict[str, list[tuple[int, Any]]] = {name: [] for name in columns}
+        names = {
+            name_id: (name, 2 if kind == "text" else 1)
+            for name_id, name, kind in connection.execute(_NAME_IDS, (self._collection,))
+            if name in columns
+        }
+        for some in chunks(changed.tolist()):
+            if names:
+                query = (
+                    f"SELECT item_id, number, text, name_id FROM attributes WHERE name_id IN ({listed(names)})"
+                    f" AND item_id IN ({listed(some)})"
+                )
+                for row in connection.execute(query):
+                    name, place = names[row[3]]
+                    fresh[name].append((row[0], row[place]))
+            for name in built_in:
+                fresh[name] += connection.execute(f"{self._built_in(name)} AND id IN ({listed(some)})")
+        places, known = _places(self.item_ids, changed)
+        for name, column in columns.items():
+            ids, values = zip(*fresh[name], strict=True) if fresh[name] else ((), ())
+            rows, there = _places(self.item_ids, np.array(ids, np.int64))
+            coded = _coded(column.kind, values, column.vocabulary, _scale(name, name in built_in))
+            yield name, _patch(column, places[known], rows[there], coded[there], len(self.item_ids))
 
     def _new_items(self, connection: sqlite3.Connection, after: int) -> Ids:
         query = f"SELECT id FROM items WHERE collection_id = {self._collection} AND id > {after} ORDER BY id"
         return _ids(connection, query)
 
-    def _new_parts(self, connection: sqlite3.Connection, after: int) -> dict[Modality, _Parts]:
+    def _new_parts(self, connection: sqlite3.Connection, after: int) -> dict[Modality, Parts]:
         query = f"SELECT id, item_id, modality FROM parts WHERE id > {after} ORDER BY id"
         rows = connection.execute(query).fetchall()
         found = {}
         for modality in Modality:
             pairs = np.array([row[:2] for row in rows if row[2] == modality], np.int64).reshape(-1, 2)
             places, known = _places(self.item_ids, pairs[:, 1])  # parts of other collections are not known
-            found[modality] = _Parts(np.ascontiguousarray(pairs[known, 0]), places[known])
+            found[modality] = Parts(np.ascontiguousarray(pairs[known, 0]), places[known])
         return found
 
-    def _read(
-        self, connection: sqlite3.Connection, name: str, old: Column | None, changed: Ids | None
-    ) -> Column | None:
-        """Read a column whole, or (given its ``old`` state) only its values of the ``changed`` items.
+    def _built_in(self, name: str) -> str:
+        value = _BUILT_IN[name][1]
+        query = (
+            f"SELECT id, {value} FROM items WHERE collection_id = {self._collection} AND {value} IS NOT NULL"
+        )
+        return query + " AND is_file = 1" if name == "path" else query
+
+    def _read(self, connection: sqlite3.Connection, name: str) -> Column | None:
+        """Read a column whole.
 
         An attribute hides the built-in field of its name: a shop's ``size`` is that of the shoe, not of the record.
         """
@@ -164,28 +250,42 @@ class Columns:
         attribute = connection.execute(known_as, (self._collection, name)).fetchone()
         if attribute is None and name not in _BUILT_IN:
             return None
+        kind: filters.Kind
         if attribute is None:
-            kind, value = _BUILT_IN[name]
-            owner = "id"
-            query = f"SELECT id, {value} FROM items WHERE collection_id = {self._collection} AND {value} IS NOT NULL"
-            if name == "path":
-                query += " AND is_file = 1"
+            kind, query = _BUILT_IN[name][0], self._built_in(name)
         else:
-            (name_id, kind), owner = attribute, "item_id"
+            name_id, kind = attribute
             value = "text" if kind == "text" else "number"
             query = f"SELECT item_id, {value} FROM attributes WHERE name_id = {name_id}"
-        if changed is None:
-            pairs = connection.execute(query).fetchall()
-        else:
-            few = (f"{query} AND {owner} IN ({listed(some)})" for some in chunks(changed.tolist()))
-            pairs = [row for one in few for row in connection.execute(one)]
+        pairs = connection.execute(query).fetchall()
         ids, values = zip(*pairs, strict=True) if pairs else ((), ())
         rows, known = _places(self.item_ids, np.array(ids, np.int64))
-        scale = 1e-9 if attribute is None and name == "modified" else 1.0
-        column = _column(kind, rows, values, known, scale)
-        if old is None or changed is None:
-            return column
-        return _joined(old, column, ~np.isin(self.item_ids[old.rows], changed))
+        vocabulary = Vocabulary()
+        coded = _coded(kind, values, vocabulary, _scale(name, attribute is None))[known]
+        rows = rows[known]
+        if (rows[1:] < rows[:-1]).any():
+            order = np.argsort(rows, kind="stable")
+            rows, coded = rows[order], coded[order]
+        return Column(kind, rows, coded, vocabulary)
+
+
+def up_to_date(catalog: Catalog, collection: int, known: Columns | None) -> Columns:
+    """The columns at the newest revision: ``known`` if that is its own, else what follows from it."""
+    if known is not None and (known.revision, known.tag) == catalog.revision():
+        return known
+    if known is not None and catalog.has_revision(known.revision, known.tag):
+        return known.advance()
+    return Columns(catalog, collection)  # the first, or a backup was restored
+
+
+@dataclasses.dataclass(frozen=True)
+class _Names(Iterable[str]):
+    """The names of the columns, looked up only if somebody asks."""
+
+    columns: Columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns.names())
 
 
 def _ids(connection: sqlite3.Connection, query: str) -> Ids:
@@ -200,24 +300,59 @@ def _places(item_ids: Ids, owners: Ids) -> tuple[NDArray[np.int64], NDArray[np.b
     return rows, known
 
 
-def _column(
-    kind: filters.Kind, rows: NDArray[np.int64], values: Sequence[Any], known: NDArray[np.bool_], scale: float
+def _moved(old: Parts, added: Parts, gone: Ids) -> Parts:
+    places, known = _places(old.ids, gone)
+    if not known.any() and not len(added.ids):
+        return old
+    rows = np.concatenate([old.rows, added.rows])
+    rows[places[known]] = -1
+    return Parts(np.concatenate([old.ids, added.ids]), rows)
+
+
+def _scale(name: str, built_in: bool) -> float:
+    return 1e-9 if built_in and name == "modified" else 1.0
+
+
+def _coded(
+    kind: filters.Kind, values: Sequence[Any], vocabulary: Vocabulary, scale: float
+) -> NDArray[np.float64] | NDArray[np.int32]:
+    if kind == "text":
+        return np.array([vocabulary.code(word) for word in values], np.int32)
+    return np.array(values, np.float64) * scale
+
+
+def _patch(
+    old: Column,
+    changed: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64] | NDArray[np.int32],
+    n: int,
 ) -> Column:
-    if kind != "text":
-        return Column(kind, rows[known], np.array(values, np.float64)[known] * scale)
-    codes: dict[str, int] = {}
-    coded = np.array([codes.setdefault(word, len(codes)) for word in values], np.int32)
-    return Column(kind, rows[known], coded[known], list(codes))
-
-
-def _joined(old: Column, new: Column, keep: NDArray[np.bool_]) -> Column:
-    rows = np.concatenate([old.rows[keep], new.rows])
-    if old.kind != "text":
-        return Column(old.kind, rows, np.concatenate([old.values[keep], new.values]).astype(np.float64))
-    codes = dict(old.codes)
-    recoded = np.array([codes.setdefault(word, len(codes)) for word in new.vocabulary], np.int32)
-    moved = recoded[new.values.astype(np.int64)] if len(new.values) else np.zeros(0, np.int32)
-    return Column(old.kind, rows, np.concatenate([old.values[keep], moved]).astype(np.int32), list(codes))
+    """The column with other values of the ``changed`` rows (ascending): ``values`` (m,) of ``rows`` (m,), any order."""
+    order = np.argsort(rows, kind="stable")
+    rows, values = rows[order], values[order]
+    places, there = _places(old.rows, changed) if old.ascending else (changed, np.zeros(0, np.bool_))
+    if old.ascending and np.array_equal(changed[there], rows):  # the usual case: one value for another
+        places = places[there]
+        if np.array_equal(old.values[places], values):
+            return old
+        patched = old.values.copy()
+        patched[places] = values
+        column = Column(old.kind, old.rows, patched, old.vocabulary)
+    else:
+        touched = np.zeros(n, np.bool_)
+        touched[changed] = True
+        keep = ~touched[old.rows]
+        if not len(rows) and keep.all():
+            return old
+        merged = np.concatenate([old.rows[keep], rows])
+        both: NDArray[Any] = np.concatenate([old.values[keep], values]).astype(old.values.dtype)
+        if len(rows) and keep.any() and rows[0] < merged[len(merged) - len(rows) - 1]:
+            order = np.argsort(merged, kind="stable")
+            merged, both = merged[order], both[order]
+        return Column(old.kind, merged, both, old.vocabulary)
+    column.__dict__["ascending"] = True  # as it was: saves a look at all rows
+    return column
 
 
 @functools.lru_cache(maxsize=256)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA = "0001"
+SCHEMA = "0004"
 """The alembic revision that this code reads and writes."""
 
 FILE_NAME = "catalog.db"

@@ -26,27 +26,10 @@ if TYPE_CHECKING:
     from mmsearch.columns import Columns
     from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshots
+    from mmsearch.status import Status
+    from mmsearch.whole import Whole
 
-__all__ = ["Engine", "FileRecord", "FileUpdate", "Status"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What a collection holds and what it costs. Sizes in bytes; ``parts`` and ``index_kind`` are by modality."""
-
-    home: Path
-    collection: str
-    model: str
-    space: str
-    dim: int
-    items: int
-    parts: dict[str, int]
-    attributes: dict[str, str]
-    revision: int
-    roots: dict[str, list[str]]
-    catalog_bytes: int
-    index_bytes: int
-    index_kind: dict[str, str]
+__all__ = ["Engine", "FileRecord", "FileUpdate"]
 
 
 class Engine:
@@ -138,6 +121,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the catalog. What was added is committed already; ``save`` is what writes the index file."""
+        if "_whole" in self.__dict__:
+            self._whole.flush()
         self.catalog.close()
 
     @property
@@ -149,6 +134,11 @@ class Engine:
     def collection(self) -> str:
         """The name of the collection."""
         return self._collection.name
+
+    @property
+    def collection_id(self) -> int:
+        """What the catalog calls the collection."""
+        return self._collection.id
 
     @property
     def space(self) -> Space:
@@ -235,12 +225,14 @@ class Engine:
             raise QueryError(f"k must be at least 1, not {asked.k}")
         # First what needs no encoder: `preload` may still be loading it on another core.
         snapshot = self._snapshots.current(self._written)
-        found = [encode_term(term, self.space.dim, lambda: self.encoder, self._parts) for term in asked.terms]
+        found = [
+            encode_term(term, self.space.dim, lambda: self.encoder, self.parts_of) for term in asked.terms
+        ]
         vector = compose([vector for vector, _ in found], [term.weight for term in asked.terms])
         columns = mask = None
         # The columns come second: the mask must know every part that the snapshot has.
         if asked.where is not None or asked.path is not None:
-            columns = self._current_columns()
+            columns = self.current_columns()
             mask = columns.mask(asked.where, asked.path)
         return Search(
             self.catalog,
@@ -250,41 +242,38 @@ class Engine:
             vector,
             [modality for _, modality in found],
             lambda: self.encoder,
-            self._itself([term.item for term in asked.terms if term.item is not None]),
+            self.itself([term.item for term in asked.terms if term.item is not None]),
             columns,
             mask,
         ).hits()
 
     def results(self, query: Query | str) -> Results:
-        """One page of a search with all that a ``Query`` may ask for: facets, sorting, groups, full text, cursors.
+        """One page of all that a ``Query`` may ask for; words alone are a hybrid query. See ``mmsearch.results``.
 
-        Words alone are a hybrid query. Scores are described in ``mmsearch.results``. Raises what ``search`` raises, and
-        ``QueryError`` for a cursor of another query.
+        Raises what ``search`` raises, and ``QueryError`` for a cursor of another query.
         """
         return self.results_of([query])[0]
 
     def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
         """Several searches at once: their texts are encoded in one go."""
-        from mmsearch.shapes import Results
-
-        pages = [self.search(query) for query in queries]
-        return [Results(hits=hits, total=len(hits), revision=self.catalog.revision()[0]) for hits in pages]
+        return self._whole.results(queries)
 
     def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
         """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
-        return []
+        return self._whole.suggest(text, k)
 
     def note_query(self, text: str) -> None:
-        """Remember a query for suggestions, if the collection's settings say so. Written by and by, at ``close`` at last."""
+        """Remember a query for suggestions, if the settings say so. Written by and by, at ``close`` at last."""
+        self._whole.note_query(text)
 
     def settings(self) -> CollectionSettings:
-        """The collection's synonyms and rules."""
-        from mmsearch.shapes import CollectionSettings
-
-        return CollectionSettings()
+        """The collection's synonyms and rules, and whether it keeps queries."""
+        return self._whole.settings()
 
     def change_settings(self, settings: CollectionSettings) -> None:
-        """Replace the collection's settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
+        """Replace the settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
+        self._whole.change_settings(settings)
+        self._wrote()
 
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
@@ -311,7 +300,7 @@ class Engine:
 
     def select(self, where: str | None = None, path: str | None = None) -> list[int]:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""
-        columns = self._current_columns()
+        columns = self.current_columns()
         chosen = columns.item_ids[columns.mask(where, path)]
         return sorted(self.catalog.existing(self._collection.id, chosen.tolist()))
 
@@ -330,15 +319,9 @@ class Engine:
     def copy_parts(self, item_id: int) -> list[NewPart]:
         """The parts of an item with their vectors, to add a byte-identical copy without encoding it again."""
         (item,) = self.get([item_id])
+        kept = ("modality", "start", "end", "page", "text")
         return [
-            NewPart(
-                modality=part.modality,
-                vector=vector,
-                start=part.start,
-                end=part.end,
-                page=part.page,
-                text=part.text,
-            )
+            NewPart(vector=vector, **{name: getattr(part, name) for name in kept})
             for part, vector in zip(item.parts, self.vectors(item), strict=True)
         ]
 
@@ -352,24 +335,9 @@ class Engine:
 
     def status(self) -> Status:
         """What the collection holds and what it costs."""
-        counts = {info.name: info.items for info in self.catalog.collections()}
-        files = [self.catalog.path, self.catalog.path.with_name(self.catalog.path.name + "-wal")]
-        index = self._snapshots.path
-        return Status(
-            home=self.home,
-            collection=self.collection,
-            model=self._collection.model,
-            space=self.space.id,
-            dim=self.space.dim,
-            items=counts.get(self.collection, 0),
-            parts={str(name): n for name, n in self.catalog.part_counts(self._collection.id).items()},
-            attributes=self.attribute_kinds(),
-            revision=self.catalog.revision()[0],
-            roots=self.roots(),
-            catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
-            index_bytes=index.stat().st_size if index.exists() else 0,
-            index_kind={str(name): index.kind for name, index in self._snapshots.current().indexes.items()},
-        )
+        from mmsearch.status import status_of
+
+        return status_of(self.catalog, self._collection, self._snapshots)
 
     def check(self, repair: bool = False) -> list[str]:
         """What is wrong with the catalog and the index, a line each; ``repair`` mends it. See ``mmsearch.check``."""
@@ -398,20 +366,21 @@ class Engine:
                 )
             return self._snapshots_made
 
-    def _current_columns(self) -> Columns:
-        from mmsearch.columns import Columns
+    @functools.cached_property
+    def _whole(self) -> Whole:
+        from mmsearch.whole import Whole
 
-        newest = self.catalog.revision()
+        return Whole(self)
+
+    def current_columns(self) -> Columns:
+        """The attributes as columns, at the newest revision."""
+        from mmsearch.columns import up_to_date
+
         with self._lock:
-            if (columns := self._columns) is None or (columns.revision, columns.tag) != newest:
-                if columns is not None and self.catalog.has_revision(columns.revision, columns.tag):
-                    columns = columns.advance()
-                else:  # the first, or a backup was restored
-                    columns = Columns(self.catalog, self._collection.id)
-                self._columns = columns
-            return columns
+            self._columns = up_to_date(self.catalog, self._collection.id, self._columns)
+            return self._columns
 
-    def _itself(self, ids: Sequence[int]) -> set[int]:
+    def itself(self, ids: Sequence[int]) -> set[int]:
         """The items of a query and their byte-identical copies: no answer to "more like this"."""
         named = self.get(ids) if ids else []
         hashes = [item.content_hash for item in named if item.content_hash is not None]
@@ -420,7 +389,7 @@ class Engine:
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])
 
-    def _parts(self, item_id: int) -> tuple[Vectors, Modality]:
+    def parts_of(self, item_id: int) -> tuple[Vectors, Modality]:
         """What an item is as a term of a query: vectors of parts, and their modality."""
         (item,) = self.get([item_id])
         # A recording resembles what sounds like it; what is said in it is another matter.

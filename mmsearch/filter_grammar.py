@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import lark
 
 from mmsearch.errors import QueryError
-from mmsearch.filters import And, Expression, In, Like, Not, Or, Order, Present
+from mmsearch.filters import And, Distance, Expression, In, Like, Not, Or, Order, Present
 
 MAX_LENGTH = 100_000
 """Characters of an expression."""
@@ -29,9 +30,11 @@ both: negation ("and"i negation)*
      | NAME "not"i "like"i TEXT                       -> unlike
      | NAME "is"i "null"i                             -> missing
      | NAME "is"i "not"i "null"i                      -> present
+     | DISTANCE "(" NAME "," NAME "," NUMBER "," NUMBER ")" OPERATOR NUMBER -> distance
 _values: "(" _value ("," _value)* ")"
 _value: TEXT | NUMBER | BOOLEAN
 
+DISTANCE.2: /distance(?=\s*\()/i
 OPERATOR: "==" | "!=" | "<>" | "<=" | ">=" | "=" | "<" | ">"
 NAME: /[^\W\d][\w.-]*|`(?:[^`]|``)+`/i
 TEXT: /'(?:[^']|'')*'|"(?:[^"]|"")*"/
@@ -84,6 +87,12 @@ class _Builder:
     def present(self, children: list[Any]) -> Expression:
         return Present(*children)
 
+    def distance(self, children: list[Any]) -> Expression:
+        _, latitude, longitude, north, east, operator, kilometres = children
+        if operator not in ("<", "<=", ">", ">="):
+            raise QueryError(f"bad filter: a distance is compared with < <= > or >=, not {operator}")
+        return Distance(latitude, longitude, (north, east), str(operator), kilometres)
+
     def negated(self, children: list[Expression]) -> Expression:
         (operand,) = children
         return operand.operand if isinstance(operand, Not) else Not(operand)
@@ -103,6 +112,7 @@ def _none(name: str, matching: Expression) -> Expression:
 _PARSER = lark.Lark(_GRAMMAR, parser="lalr", lexer="basic", transformer=cast(Any, _Builder()))
 
 
+@functools.lru_cache(maxsize=1024)
 def read(expression: str) -> Expression:
     """The tree of a filter. Raises ``QueryError`` with the position and what was expected if it is none."""
     if len(expression) > MAX_LENGTH:
@@ -132,6 +142,7 @@ def _unreadable(expression: str, position: int) -> str:
 
 _EXPECTED = {
     "NAME": "an attribute name",
+    "DISTANCE": "distance(...)",
     "LPAR": "(",
     "RPAR": ")",
     "OPERATOR": "= != < <= > >=",

@@ -9,6 +9,8 @@
 ``in (a, b)``, ``not in (a, b)``    one of, none of
 ``like 'a%_'``, ``not like``        ``%`` any run, ``_`` any one character; ignores case and Unicode form
 ``is null``, ``is not null``        the item has no, has some value of the attribute
+``distance(lat, lon, 52.5, 13.4)``  kilometres from a place to the numbers ``lat`` and ``lon`` (degrees), on a sphere of
+                                    6371.0088 km; compare it: ``distance(...) < 10``
 ``and or not ( )``                  ``not`` binds tighter than ``and``, ``and`` tighter than ``or``
 ``price``, ```unit price```         names; backquotes around any other name (double a backquote inside)
 ``'it''s'``, ``"5"" disk"``         text; double the quote inside
@@ -30,49 +32,20 @@ import difflib
 import functools
 import operator
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.column import Column, Kind, Vocabulary, fold
 from mmsearch.errors import QueryError
 
-__all__ = ["Column", "Expression", "Kind", "evaluate", "parse"]
+__all__ = ["Column", "Expression", "Kind", "Vocabulary", "conjuncts", "distances", "evaluate", "parse"]
 
-Kind: TypeAlias = Literal["number", "text", "boolean", "datetime"]
 Value: TypeAlias = str | float | bool
 Mask: TypeAlias = NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Column:
-    """All values of one attribute over the items 0 .. n-1.
-
-    ``rows``: int64 (m,), the item of each value; an item may come several times (tags) or never.
-    ``values``: float64 (m,) for numbers, booleans (0 or 1) and datetimes (UTC seconds since 1970), int32 (m,)
-    codes into ``vocabulary`` for text. ``vocabulary``: distinct strings, for text only.
-    """
-
-    kind: Kind
-    rows: NDArray[np.int64]
-    values: NDArray[np.float64] | NDArray[np.int32]
-    vocabulary: Sequence[str] = ()
-
-    @functools.cached_property
-    def codes(self) -> dict[str, int]:
-        return {word: code for code, word in enumerate(self.vocabulary)}
-
-    @functools.cached_property
-    def folded(self) -> list[str]:
-        return [_fold(word) for word in self.vocabulary]
-
-    @functools.cached_property
-    def ascending(self) -> bool:
-        """Whether each item comes once at most, in order."""
-        return bool((self.rows[1:] > self.rows[:-1]).all())
 
 
 class Expression:
@@ -80,7 +53,11 @@ class Expression:
 
     def names(self) -> set[str]:
         """The attributes it asks about."""
-        return {node.name for node, _ in self.nodes() if isinstance(node, In | Order | Like | Present)}
+        found = {node.name for node, _ in self.nodes() if isinstance(node, In | Order | Like | Present)}
+        for node, _ in self.nodes():
+            if isinstance(node, Distance):
+                found |= {node.latitude, node.longitude}
+        return found
 
     def nodes(self) -> Iterator[tuple[Expression, int]]:
         """Every node with its depth from 1. Not recursive: it must survive what is nested too deep."""
@@ -127,6 +104,19 @@ class Present(Expression):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Distance(Expression):
+    """The great-circle distance of (``latitude``, ``longitude``) from ``place`` (degrees) is ``<``, ``<=``, ``>`` or
+    ``>=`` ``kilometres``.
+    """
+
+    latitude: str
+    longitude: str
+    place: tuple[float, float]
+    sign: str
+    kilometres: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Not(Expression):
     operand: Expression
 
@@ -146,6 +136,11 @@ def parse(expression: str) -> Expression:
     from mmsearch.filter_grammar import read
 
     return read(expression)
+
+
+def conjuncts(expression: Expression) -> Sequence[Expression]:
+    """What is joined by ``and`` at the top of a filter."""
+    return expression.operands if isinstance(expression, And) else (expression,)
 
 
 def evaluate(
@@ -169,10 +164,13 @@ def evaluate(
             return functools.reduce(
                 operator.or_, (evaluate(operand, columns, n, known) for operand in operands)
             )
+        case Distance():
+            away = distances(expression.latitude, expression.longitude, expression.place, columns, n, known)
+            return _compared(away, expression.sign, expression.kilometres)  # not a number: none has that
         case In(name) | Order(name) | Like(name) | Present(name):
             column = columns(name)
             if column is None:
-                raise QueryError(_unknown(name, known))
+                raise QueryError(unknown(name, known))
             return _items(column, _values_mask(expression, column), n)
         case _:
             raise TypeError(f"not a filter expression: {expression!r}")
@@ -228,19 +226,62 @@ def _ordered(name: str, column: Column, sign: str, value: Value | Interval) -> M
         raise QueryError(f"{name} is {_A_KIND[column.kind]}: {sign} needs a number, text or date")
     if isinstance(value, str):
         compare = {"<": value.__gt__, "<=": value.__ge__, ">": value.__lt__, ">=": value.__le__}[sign]
-        verdicts = map(compare, column.vocabulary)
-        return _by_word(column, np.fromiter(verdicts, np.bool_, len(column.vocabulary)))
+        words = column.vocabulary[:]  # it may grow meanwhile
+        return _by_word(column, np.fromiter(map(compare, words), np.bool_, len(words)))
     if isinstance(value, Interval):  # > is after its end, <= before its end; >= and < look at its start
         sign, value = {">": (">=", value.end), "<=": ("<", value.end)}.get(sign, (sign, value.start))
+    return _compared(column.values, sign, value)
+
+
+def _compared(values: NDArray[np.float64] | NDArray[np.int32], sign: str, value: float) -> Mask:
     match sign:
         case "<":
-            return column.values < value
+            return values < value
         case "<=":
-            return column.values <= value
+            return values <= value
         case ">":
-            return column.values > value
+            return values > value
         case _:
-            return column.values >= value
+            return values >= value
+
+
+EARTH_KM = 6371.0088
+"""The mean radius of the earth (IUGG)."""
+
+
+def distances(
+    latitude: str,
+    longitude: str,
+    place: tuple[float, float],
+    columns: Callable[[str], Column | None],
+    n: int,
+    known: Iterable[str] = (),
+) -> NDArray[np.float64]:
+    """Kilometres (n,) of each item from ``place`` (latitude, longitude in degrees), NaN where it has no position.
+
+    The haversine formula: on a sphere, within 0.6 % of the ellipsoid. Raises ``QueryError`` for a place that is none
+    and for attributes that are unknown or no numbers.
+    """
+    if not (-90 <= place[0] <= 90 and -180 <= place[1] <= 180):
+        raise QueryError(
+            f"no place on earth: latitude {place[0]:g} must be within -90 to 90,"
+            f" longitude {place[1]:g} within -180 to 180"
+        )
+    angles = []
+    for name in (latitude, longitude):
+        column = columns(name)
+        if column is None:
+            raise QueryError(unknown(name, known))
+        if column.kind != "number":
+            raise QueryError(f"{name} is {_A_KIND[column.kind]}: distance needs a number of degrees")
+        degrees = np.full(n, np.nan)
+        degrees[column.rows] = column.values
+        angles.append(np.radians(degrees))
+    here, there = np.radians(place[0]), angles[0]
+    half = np.sin((there - here) / 2) ** 2
+    half += np.cos(here) * np.cos(there) * np.sin((angles[1] - np.radians(place[1])) / 2) ** 2
+    found: NDArray[np.float64] = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return found
 
 
 def _by_word(column: Column, table: Mask) -> Mask:
@@ -249,27 +290,23 @@ def _by_word(column: Column, table: Mask) -> Mask:
     return mask
 
 
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text.lower())
-
-
 def _likes(pattern: str, folded: Sequence[str]) -> Mask:
     """Which of the folded words match. Takes time linear in their length, whatever the pattern."""
-    runs = _fold(pattern).split("%")
+    runs = fold(pattern).split("%")
     parts = ["".join("." if char == "_" else re.escape(char) for char in run) for run in runs]
     regex = parts[0]
     if len(parts) > 1:
         # each run in the middle at its first place, for good: an atomic group never goes back
         regex += "".join(f"(?>.*?{part})" for part in parts[1:-1]) + ".*" + parts[-1]
     fullmatch = re.compile(regex, re.DOTALL).fullmatch
-    needle = max(re.split("[%_]", _fold(pattern)), key=len)
+    needle = max(re.split("[%_]", fold(pattern)), key=len)
     mask = np.zeros(len(folded), np.bool_)
     for place in [place for place, word in enumerate(folded) if needle in word]:
         mask[place] = fullmatch(folded[place]) is not None
     return mask
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def unknown(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"no item has an attribute {name}{hint}"
@@ -298,12 +335,12 @@ def _fit(name: str, kind: Kind, value: Value) -> Value | Interval:
         case "number", int() | float() if not isinstance(value, bool):
             return value
         case "datetime", str():
-            interval = _interval(value)
-            if interval is None:
+            within = interval(value)
+            if within is None:
                 raise QueryError(
                     f'{name} is a date: {value!r} is none; write it like "2024-05-01" or "2024-05-01T12:30"'
                 )
-            return interval
+            return within
     shown = str(value).lower() if isinstance(value, bool) else repr(value)
     example = {"number": "12.5", "text": '"dog"', "boolean": "true", "datetime": '"2024-05-01"'}[kind]
     raise QueryError(f"{name} is {_A_KIND[kind]}: {shown} does not fit; write it like {example}")
@@ -317,7 +354,8 @@ _DATE = re.compile(
 _EPOCH = datetime(1970, 1, 1)
 
 
-def _interval(text: str) -> Interval | None:
+def interval(text: str) -> Interval | None:
+    """The time that a date of ISO 8601 names, or a part of one; None if it is none."""
     found = _DATE.fullmatch(text.strip())
     if found is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,11 +19,15 @@ FLOAT16 = 1
 
 
 def read_items(
-    connection: sqlite3.Connection, collection: int, rows: Sequence[sqlite3.Row], with_parts: bool
+    connection: sqlite3.Connection,
+    collection: int,
+    rows: Sequence[sqlite3.Row],
+    with_parts: bool,
+    fields: Collection[str] | None = None,
 ) -> list[Item]:
-    """The items of these rows of ``items``, in their order."""
+    """The items of these rows of ``items``, in their order, with some of their attributes or (None) all."""
     ids = [row["id"] for row in rows]
-    attributes = read_attributes(connection, collection, ids)
+    attributes = read_attributes(connection, collection, ids, fields)
     owned: dict[int, list[Part]] = {}
     if with_parts:
         mine = f"SELECT * FROM parts WHERE item_id IN ({listed(ids)}) ORDER BY item_id, ordinal"

@@ -148,5 +148,37 @@ tombstones = Table(
     sqlite_with_rowid=False,
 )
 
+settings = Table(
+    "settings",
+    metadata,
+    Column(
+        "collection_id",
+        _ID,
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("data", Text, nullable=False),
+)
+"""What a collection keeps for its searches, as JSON. See ``mmsearch.collection_settings``."""
+
+kept_queries = Table(
+    "kept_queries",
+    metadata,
+    Column(
+        "collection_id",
+        _ID,
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("folded", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("last", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What was asked, by its folded words: the form it came in last, how often, when (UTC seconds since 1970)."""
+
 # The full-text table `fulltext` (FTS5, external content over the view `part_texts`) is made by the migration, since
 # SQLAlchemy has no word for a virtual table. `mmsearch.writes` keeps it beside `parts`.

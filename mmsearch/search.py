@@ -34,6 +34,28 @@ FUSED = 100
 """A hybrid search fuses so many of the best items of either list, or ``k`` if that is more."""
 
 
+def scales(
+    encoder: Encoder, vector: Vector, asked: Sequence[Modality | None], weights: Sequence[float]
+) -> Mapping[Modality, Scale]:
+    """Of each modality what makes its cosines with a query's ``vector`` (dim,) scores of a mixed list.
+
+    ``asked`` and ``weights`` are those of the query's terms. Text lies nearer to text than to any picture: as they are,
+    every text would come before every photo. A model without spreads says at least where relevance to a text begins in
+    each modality.
+    """
+    if encoder.spreads:
+        means = {modality: encoder.means[modality] for modality in encoder.spreads}
+        sums: dict[Modality, float] = {}
+        for modality, weight in zip(asked, weights, strict=True):
+            if modality in means:
+                sums[modality] = sums.get(modality, 0.0) + abs(weight)
+        return centred(vector, sums, means, encoder.spreads)
+    levels = encoder.levels
+    if Modality.IMAGE not in levels or set(asked) != {Modality.TEXT}:
+        return {}
+    return {modality: (1.0, levels[Modality.IMAGE] - level) for modality, level in levels.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Scored:
     """Parts with their scores: ``ids``, ``owners`` (item ids) and ``scores`` (n,), content hashes of the items."""
@@ -84,23 +106,7 @@ class Search:
 
     @cached_property
     def _scales(self) -> Mapping[Modality, Scale]:
-        """Of each modality what makes its cosines scores of a mixed list.
-
-        Text lies nearer to text than to any picture: as they are, every text would come before every photo. A model
-        without spreads says at least where relevance to a text begins in each modality.
-        """
-        encoder = self.encoder()
-        if encoder.spreads:
-            means = {modality: encoder.means[modality] for modality in encoder.spreads}
-            weights: dict[Modality, float] = {}
-            for modality, term in zip(self.asked, self.query.terms, strict=True):
-                if modality in means:
-                    weights[modality] = weights.get(modality, 0.0) + abs(term.weight)
-            return centred(self.vector, weights, means, encoder.spreads)
-        levels = encoder.levels
-        if Modality.IMAGE not in levels or set(self.asked) != {Modality.TEXT}:
-            return {}
-        return {modality: (1.0, levels[Modality.IMAGE] - level) for modality, level in levels.items()}
+        return scales(self.encoder(), self.vector, self.asked, [term.weight for term in self.query.terms])
 
     def _allowed(self, modality: Modality) -> Ids | None:
         if self.mask is None or self.columns is None:

@@ -57,8 +57,8 @@ class Sort:
 class Boost:
     """Multiply the scores of some items.
 
-    By rule: items that pass the filter ``where`` by ``factor`` (> 0; above 1 lifts, below 1 buries). By attribute: every
-    item that has the number ``attribute`` by ``1 + weight * v``, where v is the value over the greatest of the
+    By rule: items that pass the filter ``where`` by ``factor`` (> 0; above 1 lifts, below 1 buries). By attribute:
+    every item that has the number ``attribute`` by ``1 + weight * v``, where v is the value over the greatest of the
     collection (``curve="linear"``), or the logarithm of 1 + value over that of 1 + the greatest (``"log"``); values
     below 0 count as 0, ``weight`` > -1. A score below 0 is divided instead, so that a lift never lowers it.
     """
@@ -74,10 +74,10 @@ class Boost:
 class Examples:
     """More like these, not like those: items by id or key.
 
-    ``strategy="average"`` searches with 2 * mean(like) - mean(unlike), ``"best"`` scores an item by the best match among
-    ``like`` (s+) and among ``unlike`` (s-): s+ if it is the greater, else minus the square of s- (the two strategies of
-    Qdrant's recommendations). The examples and their byte-identical copies are never hits. With terms beside them,
-    ``average`` adds up with the terms; ``best`` stands alone.
+    ``strategy="average"`` searches with 2 * mean(like) - mean(unlike), ``"best"`` scores an item by the best match
+    among ``like`` (s+) and among ``unlike`` (s-): s+ if it is the greater, else minus the square of s- (the two
+    strategies of Qdrant's recommendations). The examples and their byte-identical copies are never hits. With terms
+    beside them, ``average`` adds up with the terms; ``best`` stands alone.
     """
 
     like: Sequence[ItemRef] = ()
@@ -87,7 +87,8 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Taste:
-    """Personalised ranking: ``liked`` items (ids or keys; those that are gone are left out) pull what resembles them up.
+    """Personalised ranking: ``liked`` items (ids or keys; those that are gone are left out) pull what resembles them
+    up.
 
     Scores become score + ``weight`` * spread * z, where z is how far (in standard deviations over the result) an item's
     cosine with the mean of the liked items lies above the mean, and spread is the standard deviation of the scores:
@@ -160,8 +161,8 @@ class Stage:
     """One stage's word on a hit. ``rank`` counts from 1 within that stage (None: the stage does not rank).
 
     ``name``: "vector" (cosine of the best part, on the scale of a mixed list), "text" (BM25), "fused", "boost" (the
-    factor), "taste" (what was added), "pinned", "diversity" (the marginal relevance that chose it). ``note`` says more in
-    words.
+    factor), "taste" (what was added), "pinned", "diversity" (the marginal relevance that chose it). ``note`` says more
+    in words.
     """
 
     name: str
@@ -225,8 +226,8 @@ class Synonym:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What the shop wants for some queries. ``query`` is compared word by word, ignoring case, accents and plurals: with
-    the whole query ("is"), or found in it ("contains"); None: every query.
+    """What the shop wants for some queries. ``query`` is compared word by word, ignoring case, accents and plurals:
+    with the whole query ("is"), or found in it ("contains"); None: every query.
 
     ``pinned`` and ``hidden`` are keys; see ``Query``. Rules add up, in their order.
     """

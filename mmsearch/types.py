@@ -190,18 +190,19 @@ class Query:
     ``hybrid`` fuses in the full-text matches of the text terms by reciprocal rank; scores are then sums of
     1 / (60 + rank), and ``min_score`` still means the score without it.
 
-    All from ``facets`` on is for ``Engine.results``, which also scores a hybrid query otherwise: 1 - ``text_weight`` times
-    the normalised score of the vector plus ``text_weight`` times the normalised BM25 over title and texts (see
-    ``mmsearch.results``), tolerates misspelt words (``typos``), reads the last word as a beginning (``prefix``), and with
-    ``text_weight`` 1 finds only what holds the words. There, no terms at all mean: everything that passes the filter.
+    All from ``facets`` on is for ``Engine.results``, which also scores a hybrid query otherwise: 1 - ``text_weight``
+    times the normalised score of the vector plus ``text_weight`` times the normalised BM25 over title and texts (see
+    ``mmsearch.results``), tolerates misspelt words (``typos``), reads the last word as a beginning (``prefix``), and
+    with ``text_weight`` 1 finds only what holds the words. There, no terms at all mean: everything that passes the
+    filter.
 
     ``sort`` orders by attributes, equals by score. ``group_by`` collapses items that share a text attribute (variants
-    under their parent): the best stands for them, with up to ``group_size`` of them in ``Hit.group``. ``boosts`` multiply
-    scores. ``pinned`` keys come first, in their order, if they pass the filter and nothing is sorted; ``hidden`` keys
-    never come. ``examples`` and ``taste``: see there. ``diversity`` (0 to 1) is the share of novelty in the order of the
-    first 100 hits (maximal marginal relevance). ``fields`` are the attributes that hits carry (None: all).
-    ``highlight`` and ``explain`` fill these fields of hits. ``settings``: whether the collection's synonyms and rules
-    apply. ``cursor`` is ``Results.cursor`` of the page before, of the same query.
+    under their parent): the best stands for them, with up to ``group_size`` of them in ``Hit.group``. ``boosts``
+    multiply scores. ``pinned`` keys come first, in their order, if they pass the filter and nothing is sorted;
+    ``hidden`` keys never come. ``examples`` and ``taste``: see there. ``diversity`` (0 to 1) is the share of novelty
+    in the order of the first 100 hits (maximal marginal relevance). ``fields`` are the attributes that hits carry
+    (None: all). ``highlight`` and ``explain`` fill these fields of hits. ``settings``: whether the collection's
+    synonyms and rules apply. ``cursor`` is ``Results.cursor`` of the page before, of the same query.
     """
 
     terms: Sequence[Term] = ()

@@ -225,7 +225,7 @@ def _compressed(ids: Ids, vectors: Float16) -> _Segment:
     count = len(vectors)
     chosen = np.random.default_rng(0).choice(count, min(count, _SAMPLE), replace=False)
     sample = vectors[np.sort(chosen)].astype(np.float32)
-    projection = _projection(sample)
+    projection = principal_directions(sample)
     lists = min(count, round(_LISTS * math.sqrt(count)))
     quantiser = faiss.IndexFlatIP(len(projection))
     codec, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
@@ -241,8 +241,8 @@ def _compressed(ids: Ids, vectors: Float16) -> _Segment:
     return _Segment(index, ids, projection)
 
 
-def _projection(sample: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The leading principal directions (d, dim) of vectors (n, dim), as many as keep ``_ENERGY`` of their length."""
+def principal_directions(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The leading principal directions (d, dim) of vectors (n, dim), as many as keep 93 % of their squared length."""
     energies, directions = np.linalg.eigh(sample.T @ sample)  # ascending
     kept = np.cumsum(energies[::-1]) / energies.sum()
     width = next((d for d in _DIMS if d < len(kept) and kept[d - 1] >= _ENERGY), len(kept))

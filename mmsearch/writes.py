@@ -22,8 +22,10 @@ from mmsearch.schema import (
     collections,
     commits,
     items,
+    kept_queries,
     parts,
     roots,
+    settings,
     tombstones,
     vectors,
 )
@@ -71,6 +73,23 @@ def remember_root(connection: Connection, collection: int, path: str, exclude: s
 def forget_root(connection: Connection, collection: int, path: str) -> None:
     """Forget an indexed folder."""
     connection.execute(delete(roots).where(roots.c.collection_id == collection, roots.c.path == path))
+
+
+def change_settings(connection: Connection, collection: int, data: str) -> None:
+    """Replace the settings of a collection, a JSON object."""
+    new_revision(connection)
+    connection.execute(delete(settings).where(settings.c.collection_id == collection))
+    connection.execute(insert(settings).values(collection_id=collection, data=data))
+
+
+def keep_queries(connection: Connection, collection: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Count queries, rows of ``kept_queries``. No new revision: nothing that is searched changes."""
+    mine = kept_queries.c.collection_id == collection
+    for row in rows:
+        known = mine & (kept_queries.c.folded == row["folded"])
+        more = {"text": row["text"], "count": kept_queries.c.count + row["count"], "last": row["last"]}
+        if not connection.execute(update(kept_queries).where(known).values(more)).rowcount:
+            connection.execute(insert(kept_queries).values({"collection_id": collection, **row}))
 
 
 def add(

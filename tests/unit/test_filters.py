@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch import filters
+from mmsearch.column import Column, Vocabulary
 from mmsearch.errors import QueryError
-from mmsearch.filters import Column, evaluate, parse
+from mmsearch.filters import evaluate, parse
 
 Item: TypeAlias = dict[str, list[Any]]
 """Attribute -> its values; an attribute that is absent has no entry."""
@@ -38,7 +39,7 @@ def columns_of(items: Sequence[Item]) -> Callable[[str], Column | None]:
         if kind == "text":
             words = sorted({value for _, value in pairs}, reverse=True)
             codes = np.array([words.index(value) for _, value in pairs], np.int32)
-            columns[name] = Column(kind, rows, codes, words)
+            columns[name] = Column(kind, rows, codes, Vocabulary(words))
         elif kind == "datetime":
             seconds = [value.replace(tzinfo=UTC).timestamp() for _, value in pairs]
             columns[name] = Column(kind, rows, np.array(seconds, np.float64))
@@ -412,7 +413,7 @@ def test_garbage_is_a_query_error_or_a_filter(expression: str) -> None:
 def test_names_and_texts_of_any_characters_come_through(name: str, text: str, mark: str) -> None:
     expression = parse(f"`{name.replace('`', '``')}` = {quoted(text, mark)}")
     assert expression.names() == {name}
-    column = Column("text", np.array([1]), np.array([0], np.int32), [text])
+    column = Column("text", np.array([1]), np.array([0], np.int32), Vocabulary([text]))
     assert list(evaluate(expression, {name: column}.get, 3)) == [False, True, False]
 
 
@@ -455,7 +456,7 @@ def test_wildcards_stand_for_newlines_too() -> None:
 
 def test_a_pattern_made_to_backtrack_is_answered() -> None:
     word = "a" * 20_000
-    column = Column("text", np.array([0]), np.array([0], np.int32), [word])
+    column = Column("text", np.array([0]), np.array([0], np.int32), Vocabulary([word]))
     expression = parse("x like '" + "%a_%" * 40 + "b'")  # a plain regex would need 20000 ** 40 steps
     assert not evaluate(expression, {"x": column}.get, 1).any()
 

@@ -1,0 +1,133 @@
+"""The vectors of one modality as one matrix, for searches that must know the score of every item.
+
+Facets, boosts, thresholds, sorting and full-text fusion look at the whole result and not at its best ten: the product
+of a matrix with the query gives all scores in about the time that a vector index takes to sort its candidates, up to
+some 100,000 parts. What limits it is memory bandwidth, so a matrix of many parts is scanned in its leading principal
+directions only (see ``mmsearch.vectors``): a sixth of the bytes, with an error of about 0.005. The caller scores the
+best exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog import Catalog
+from mmsearch.types import Ids, Vector
+from mmsearch.vectors import principal_directions
+
+EXACT = 4_000
+"""Up to so many parts whole vectors are scanned."""
+
+WHOLE = 50_000
+"""Up to so many parts whole vectors are kept in memory; those of more are read from the catalog when they are needed.
+"""
+
+_BLOCK = 4096  # vectors that are read from the catalog at once
+_SAMPLE = 20_000  # vectors that the projection learns from
+
+Rows = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """Vectors of the parts at the places 0 .. n-1 of ``columns.Parts``; zeros where a part is gone.
+
+    ``scanned``: float32 (n, d). ``down``: float32 (d, dim), the projection; None: d is dim, and all scores are exact.
+    ``whole``: float32 (n, dim), or None if that is too much. Rows that several states share lie in one buffer, which
+    only grows: nobody reads beyond its own n.
+    """
+
+    scanned: Rows
+    down: Rows | None
+    whole: Rows | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores are those of the catalog's vectors."""
+        return self.down is None
+
+    def scores(self, query: Vector) -> NDArray[np.float32]:
+        """Inner products (n,) with a query (dim,)."""
+        query = query if self.down is None else (self.down @ query).astype(np.float32)
+        found: NDArray[np.float32] = self.scanned @ query
+        return found
+
+    def exact_scores(
+        self, catalog: Catalog, ids: Ids, places: NDArray[np.int64], query: Vector
+    ) -> NDArray[np.float32]:
+        """Inner products (m,) of the vectors at some places with a query (dim,); 0 where a part is gone.
+
+        ``ids`` (n,) are those of all parts.
+        """
+        if self.whole is not None:
+            found: NDArray[np.float32] = self.whole[places] @ query
+            return found
+        scores = np.zeros(len(places), np.float32)
+        candidates = catalog.candidates(ids[places])
+        if len(candidates.ids):
+            order = np.argsort(ids[places])
+            at = order[np.searchsorted(ids[places], candidates.ids, sorter=order)]
+            scores[at] = candidates.vectors.astype(np.float32) @ query
+        return scores
+
+    def extended(self, catalog: Catalog, ids: Ids) -> Matrix:
+        """The next state: ``ids`` are all parts, the first n of them those that are here. Not for two threads at
+        once.
+        """
+        known, wanted = len(self.scanned), len(ids)
+        if known == wanted:
+            return self
+        if self.down is None and wanted > EXACT:
+            dim = self.scanned.shape[1]
+            return read_matrix(catalog, ids, dim)
+        fresh = _read(catalog, ids[known:], (self.scanned if self.down is None else self.down).shape[1])
+        whole = None if self.whole is None or wanted > WHOLE else _grown(self.whole, fresh)
+        if self.down is None:
+            assert whole is not None
+            return Matrix(whole, None, whole)
+        return Matrix(_grown(self.scanned, fresh @ self.down.T), self.down, whole)
+
+
+def read_matrix(catalog: Catalog, ids: Ids, dim: int) -> Matrix:
+    """The vectors (n, dim) of the parts ``ids`` (n,), ascending."""
+    nothing = np.zeros((0, dim), np.float32)
+    if len(ids) <= EXACT:
+        whole = _grown(nothing, _read(catalog, ids, dim))
+        return Matrix(whole, None, whole)
+    chosen = np.random.default_rng(0).choice(ids, min(len(ids), _SAMPLE), replace=False)
+    down = principal_directions(_read(catalog, np.sort(chosen), dim))
+    keep = len(ids) <= WHOLE
+    scanned, whole = np.zeros((len(ids), len(down)), np.float32), nothing
+    if keep:
+        whole = np.zeros((len(ids), dim), np.float32)
+    for start in range(0, len(ids), _BLOCK):
+        some = _read(catalog, ids[start : start + _BLOCK], dim)
+        scanned[start : start + len(some)] = some @ down.T
+        if keep:
+            whole[start : start + len(some)] = some
+    return Matrix(scanned, down, whole if keep else None)
+
+
+def _read(catalog: Catalog, ids: Ids, dim: int) -> Rows:
+    """Vectors (n, dim) of parts, ascending by id."""
+    rows = np.zeros((len(ids), dim), np.float32)
+    for start in range(0, len(ids), _BLOCK):
+        found = catalog.candidates(ids[start : start + _BLOCK])
+        if len(found.ids):
+            rows[np.searchsorted(ids, found.ids)] = found.vectors
+    return rows
+
+
+def _grown(rows: Rows, more: Rows) -> Rows:
+    """Rows with others behind them: in the same buffer if it has room."""
+    known, wanted = len(rows), len(rows) + len(more)
+    buffer = rows.base
+    if not isinstance(buffer, np.ndarray) or buffer.shape[1:] != rows.shape[1:] or len(buffer) < wanted:
+        buffer = np.zeros((wanted + wanted // 4 + 64, rows.shape[1]), np.float32)
+        buffer[:known] = rows
+    buffer[known:wanted] = more
+    found: Rows = buffer[:wanted]
+    return found

@@ -1,0 +1,160 @@
+"""What searches over whole results keep in memory of a collection, always at one revision: columns, vectors, words."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch import filters, fulltext
+from mmsearch.catalog import Catalog
+from mmsearch.collection_settings import Prepared, read_settings
+from mmsearch.column import Column
+from mmsearch.columns import Columns
+from mmsearch.errors import ItemNotFound, QueryError
+from mmsearch.fulltext import FullText
+from mmsearch.matrix import Matrix, read_matrix
+from mmsearch.ranking import Scale
+from mmsearch.shapes import ItemRef
+from mmsearch.types import Modality, Vector
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A collection at one revision. ``full_text`` and ``matrices`` (by modality) are there if they were asked for."""
+
+    columns: Columns
+    settings: Prepared
+    matrices: Mapping[Modality, Matrix]
+    full_text: FullText | None
+
+    @property
+    def n(self) -> int:
+        """Number of item rows."""
+        return len(self.columns.item_ids)
+
+    def present(self, modality: Modality | None) -> NDArray[np.bool_]:
+        """Which item rows (n,) have a part (of this modality)."""
+        mask = np.zeros(self.n, np.bool_)
+        for name, parts in self.columns.parts.items():
+            if modality in (None, name):
+                mask |= parts.owners(self.n)
+        return mask
+
+    def scores(self, vector: Vector, scales: Mapping[Modality, Scale]) -> NDArray[np.float32]:
+        """The score of each item row (n,) with a query (dim,): that of its best part; -inf where there is none."""
+        best = np.full(self.n + 1, -np.inf, np.float32)  # the last one is for parts that are gone
+        for modality, vectors in self.matrices.items():
+            found = vectors.scores(vector)
+            if modality in scales:
+                factor, offset = scales[modality]
+                found = found * np.float32(factor) + np.float32(offset)
+            np.maximum.at(best, self.columns.parts[modality].rows, found)
+        return best[:-1]
+
+    def exact(
+        self, catalog: Catalog, rows: NDArray[np.int64], vector: Vector, scales: Mapping[Modality, Scale]
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+        """The parts of some item rows by modality: their rows, their ids and their exact scores with a query (dim,)."""
+        found = []
+        for modality, vectors in self.matrices.items():
+            parts, places = self.columns.parts[modality], self.places(modality, rows)
+            scores = vectors.exact_scores(catalog, parts.ids, places, vector)
+            factor, offset = scales.get(modality, (1.0, 0.0))
+            scores = scores * np.float32(factor) + np.float32(offset)
+            found.append((parts.rows[places], parts.ids[places], scores))
+        return found
+
+    def places(self, modality: Modality, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of the parts of these item rows, ascending."""
+        wanted = np.zeros(self.n + 1, np.bool_)
+        wanted[rows] = True
+        return np.flatnonzero(wanted[self.columns.parts[modality].rows])
+
+    def column(self, name: str, kind: filters.Kind | None = None) -> Column:
+        """The column of an attribute. Raises ``QueryError`` if there is none, or it is not of this kind."""
+        column = self.columns.column(name)
+        if column is None:
+            raise QueryError(filters.unknown(name, self.columns.names()))
+        if kind is not None and column.kind != kind:
+            raise QueryError(f"{name} holds {column.kind}: this needs an attribute that holds {kind}")
+        return column
+
+    def ids(self, refs: Sequence[ItemRef], *, missing: bool = True) -> list[int]:
+        """The ids of items. Raises ``ItemNotFound`` for one that is not there, unless those are left out."""
+        found: list[int] = []
+        present = self.present(None)
+        for ref in refs:
+            rows = self.rows_of_keys([ref]) if isinstance(ref, str) else self.rows([ref])
+            rows = rows[present[rows]]
+            if len(rows):
+                found.append(int(self.columns.item_ids[rows[0]]))
+            elif missing:
+                raise ItemNotFound(f"no item {ref!r} in this collection; it may have been removed")
+        return found
+
+    def rows(self, ids: Iterable[int]) -> NDArray[np.int64]:
+        """The rows of these items, ascending; those that are not there are left out."""
+        rows, known = self.columns.places(sorted(ids))
+        return rows[known]
+
+    def rows_of_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of these keys, in their order; those that are not there are left out."""
+        if not keys:
+            return np.zeros(0, np.int64)
+        column = self.columns.keys
+        codes = [column.codes[key] for key in dict.fromkeys(keys) if key in column.codes]
+        places = [np.flatnonzero(column.values == code)[-1:] for code in codes]
+        found: NDArray[np.int64] = column.rows[np.concatenate([np.zeros(0, np.int64), *places])]
+        return found
+
+
+class View:
+    """The newest state of one collection. Safe to share between threads: one brings it up to date, the others wait."""
+
+    def __init__(
+        self, catalog: Catalog, collection: int, dim: Callable[[], int], columns: Callable[[], Columns]
+    ) -> None:
+        self._catalog = catalog
+        self._collection = collection
+        self._dim = dim
+        self._columns = columns
+        self._lock = threading.Lock()
+        self._origin: object = None
+        self._matrices: dict[Modality, Matrix] = {}
+        self._full_text: FullText | None = None
+        self._settings: tuple[int, int, Prepared] | None = None
+
+    def state(self, modality: Modality | None, *, vectors: bool, words: bool) -> State:
+        """The state at the newest revision: with the vectors of a modality (None: of all), with the words."""
+        with self._lock:
+            columns = self._columns()
+            if columns.origin is not self._origin:
+                self._origin, self._matrices, self._full_text = columns.origin, {}, None
+            matrices = {}
+            for name, parts in columns.parts.items():
+                if vectors and modality in (None, name) and len(parts.ids):
+                    known = self._matrices.get(name)
+                    self._matrices[name] = (
+                        known.extended(self._catalog, parts.ids)
+                        if known is not None
+                        else read_matrix(self._catalog, parts.ids, self._dim())
+                    )
+                    if parts.live.any():
+                        matrices[name] = self._matrices[name]
+            if words:
+                known_words = self._full_text
+                if known_words is None:
+                    self._full_text = fulltext.read(self._catalog, self._collection, columns)
+                elif known_words.revision != columns.revision:
+                    self._full_text = known_words.advance(self._catalog, self._collection, columns)
+            at = (columns.revision, columns.tag)
+            if self._settings is None or self._settings[:2] != at:
+                self._settings = (
+                    *at,
+                    read_settings(self._catalog, self._collection, self._settings and self._settings[2]),
+                )
+            return State(columns, self._settings[2], matrices, self._full_text if words else None)

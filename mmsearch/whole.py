@@ -1,0 +1,76 @@
+"""What an engine does with a collection as a whole: results, suggestions, settings. Made by the first who asks."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mmsearch.collection_settings import change_settings, keep_queries
+from mmsearch.errors import StoreError
+from mmsearch.results import Kept, results
+from mmsearch.shapes import CollectionSettings, Results, Suggestion
+from mmsearch.suggest import suggestions
+from mmsearch.types import Query, Term
+from mmsearch.view import View
+
+if TYPE_CHECKING:
+    from mmsearch.engine import Engine
+
+_BUFFERED = 50
+"""So many queries are noted before they are written."""
+
+
+class Whole:
+    """The state that results, suggestions and settings of one engine share. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._view = View(
+            engine.catalog, engine.collection_id, lambda: engine.space.dim, engine.current_columns
+        )
+        self._kept = Kept()
+        self._asked: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def results(self, queries: Sequence[Query | str]) -> list[Results]:
+        """See ``Engine.results_of``."""
+        asked = [
+            Query(terms=(Term(text=query),), hybrid=True) if isinstance(query, str) else query
+            for query in queries
+        ]
+        return results(self._engine, self._view, self._kept, asked)
+
+    def suggest(self, text: str, k: int) -> list[Suggestion]:
+        """See ``Engine.suggest``."""
+        return suggestions(self._engine.catalog, self._engine.collection_id, self._view, text, k)
+
+    def settings(self) -> CollectionSettings:
+        """See ``Engine.settings``."""
+        return self._view.state(None, vectors=False, words=False).settings.settings
+
+    def change_settings(self, settings: CollectionSettings) -> None:
+        """See ``Engine.change_settings``."""
+        change_settings(self._engine.catalog, self._engine.collection_id, settings)
+
+    def note_query(self, text: str) -> None:
+        """See ``Engine.note_query``."""
+        if self.settings().keep_queries:
+            with self._lock:
+                self._asked[text] += 1
+                full = self._asked.total() >= _BUFFERED
+            if full:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the queries that were noted, unless somebody else is writing: then they wait for the next time."""
+        with self._lock:
+            asked, self._asked = self._asked, collections.Counter()
+        if asked:
+            try:
+                with self._engine.writing(wait=0):
+                    keep_queries(self._engine.catalog, self._engine.collection_id, asked)
+            except StoreError:  # somebody writes, or the folder is read-only
+                with self._lock:
+                    self._asked += asked

@@ -1,0 +1,82 @@
+"""Words of texts and queries: cut, folded, stemmed.
+
+A word is a run of letters and digits; an apostrophe within it belongs to it. Words compare without case and accents,
+without the genitive's ``'s``, and by their stem: that of SQLite's own Porter stemmer (Porter, "An algorithm for suffix
+stripping", 1980), so that ``shirts`` finds ``shirt``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+import threading
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+(?:['’](?:[^\W_]|[\u0300-\u036f])+)*")
+
+
+def words(text: str) -> list[str]:
+    """The folded words of a text, in their order."""
+    return [folded(word) for word in _WORD.findall(text)]
+
+
+def spans(text: str) -> list[tuple[int, int, str]]:
+    """Start, end (characters) and folded form of each word of a text."""
+    return [(found.start(), found.end(), folded(found[0])) for found in _WORD.finditer(text)]
+
+
+@functools.lru_cache(maxsize=200_000)
+def folded(word: str) -> str:
+    """A word as it is compared: without case, accents, and the genitive's ending."""
+    if not word.isascii():
+        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+        word = word.replace("’", "'")
+    word = word.casefold()
+    return word.removesuffix("'s").replace("'", "")
+
+
+class Stemmer:
+    """Stems of folded words, each worked out once. May be shared between threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
+        self._database.execute(
+            "CREATE VIRTUAL TABLE t USING fts5(word, content='', tokenize='porter unicode61')"
+        )
+        self._database.execute("CREATE VIRTUAL TABLE v USING fts5vocab(t, instance)")
+
+    def stems(self, found: Sequence[str]) -> list[str]:
+        """The stem of each word."""
+        known = self._known
+        try:
+            return [known[word] for word in found]
+        except KeyError:
+            self._learn({word for word in found if word not in known})
+            return [known[word] for word in found]
+
+    def _learn(self, new: Iterable[str]) -> None:
+        with self._lock:
+            fresh = list(new)
+            self._database.execute("INSERT INTO t(t) VALUES ('delete-all')")
+            self._database.executemany("INSERT INTO t(rowid, word) VALUES (?, ?)", enumerate(fresh))
+            terms: dict[int, list[str]] = {}
+            for place, term in self._database.execute("SELECT doc, term FROM v ORDER BY doc, offset"):
+                terms.setdefault(place, []).append(term)
+            for place, word in enumerate(fresh):  # what SQLite sees no word in, or several, is its own stem
+                (stem,) = terms[place] if len(terms.get(place, ())) == 1 else (word,)
+                self._known[word] = stem
+
+
+@functools.cache
+def stemmer() -> Stemmer:
+    """The one stemmer of this process."""
+    return Stemmer()
+
+
+def stems(found: Sequence[str]) -> list[str]:
+    """The stem of each folded word."""
+    return stemmer().stems(found)
