@@ -47,14 +47,15 @@ function address(state, item) {
   return `?${told}`;
 }
 
-// The passage that matched; where it holds words of the query, from there on and with marks.
+// The passage that matched, with marks on the words of the query that the item holds; from the first of them on if it comes late.
 function snippet(hit) {
   const text = hit.part.text ?? "";
-  const said = hit.highlights?.find((one) => one.field === "text");
-  const at = said ? text.indexOf(said.text) : -1;
-  const pieces = at < 0 ? [] : marked(said.text, said.spans);
-  if (pieces.length < 2) return [text];
-  return [at ? "… " : "", ...pieces];
+  const words = (hit.highlights ?? []).flatMap((one) => one.spans.map(([start, end]) => one.text.slice(start, end))).filter((word) => word.length > 2);
+  if (!words.length) return [text];
+  const found = new RegExp(`(?<![\\p{L}\\p{N}])(?:${words.map((word) => word.replace(/[\\^$.*+?()[\]{}|\/]/g, "\\$&")).join("|")})(?![\\p{L}\\p{N}])`, "giu");
+  const spans = [...text.matchAll(found)].map((match) => [match.index, match.index + match[0].length]);
+  const from = spans.length && spans[0][0] > 200 ? text.lastIndexOf(" ", spans[0][0] - 60) + 1 : 0;
+  return [from ? "… " : "", ...marked(text.slice(from), spans.map(([start, end]) => [start - from, end - from]))];
 }
 
 function player(collection, item, start, title) {
@@ -69,9 +70,9 @@ function product(hit, title, picture, link) {
   link.append(frame, el("span", { class: "name" }, ...(said ? marked(said.text, said.spans) : [title])));
   const of = hit.group?.hits ?? [hit];
   const prices = of.map((one) => one.item.attributes.price).filter((price) => typeof price === "number");
-  const least = Math.min(...prices);
-  const from = Math.max(...prices) > least ? "from " : "";
-  const price = prices.length ? el("div", { class: "price" }, from + money(least, attributes.currency)) : null;
+  const [least, greatest] = [Math.min(...prices), Math.max(...prices)];
+  const span = [least, ...(greatest > least ? [greatest] : [])].map((one) => money(one, attributes.currency)).join(" – ");
+  const price = prices.length ? el("div", { class: "price" }, span) : null;
   const colour = Object.keys(attributes).find(isColour);
   const colours = colour ? [...new Set(of.flatMap((one) => one.item.attributes[colour] ?? []))] : [];
   const dots = colours.map((value) => dot(value)).filter(Boolean);
