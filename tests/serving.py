@@ -15,10 +15,10 @@ from mmsearch.server.options import Options
 
 
 @contextlib.contextmanager
-def serving(home: Path, options: Options | None = None) -> Iterator[str]:
-    """The address of a server over ``home`` that is ready to answer."""
+def serving(home: Path, options: Options | None = None, port: int = 0) -> Iterator[str]:
+    """The address of a server over ``home`` that is ready to answer; ``port`` 0 takes a free one."""
     app = create_app(home, options)
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -28,8 +28,8 @@ def serving(home: Path, options: Options | None = None) -> Iterator[str]:
             assert thread.is_alive(), "the server did not start"
             assert time.monotonic() < deadline, "the server is not ready"
             time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        found = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{found}"
     finally:
         server.should_exit = True
         thread.join(30)

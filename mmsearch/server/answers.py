@@ -63,6 +63,8 @@ def _hit(collection: str, hit: Hit) -> dict[str, Any]:
         "item": item_json(collection, hit.item, parts=False),
         "part": _part(collection, hit.item.id, hit.part),
     }
+    if hit.part.modality is not Modality.IMAGE and (picture := _picture(hit)) is not None:
+        told["item"]["thumbnail"] = _part(collection, hit.item.id, picture)["thumbnail"]
     if hit.copies:
         told["copies"] = list(hit.copies)
     if hit.pinned:
@@ -88,6 +90,11 @@ def _hit(collection: str, hit: Hit) -> dict[str, Any]:
             for stage in hit.explanation
         ]
     return told
+
+
+def _picture(hit: Hit) -> Part | None:
+    """The first picture of an item that was found by its words, where its parts were read (for highlights)."""
+    return next((part for part in hit.item.parts if part.modality is Modality.IMAGE), None)
 
 
 def _part(collection: str, item: int, part: Part) -> dict[str, Any]:

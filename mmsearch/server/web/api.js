@@ -25,21 +25,36 @@ export async function call(path, { method = "GET", body, form, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Failed(0, "The server does not answer. Is it running?", "");
   }
-  if (response.status === 401 && (await askForKey())) return call(path, { method, body, form, signal });
-  const told = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Failed(response.status, told.detail || response.statusText, told.request_id || "");
+  const told = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return {};
+  });
+  if (response.status === 401 && (await askForKey(key ? told.detail : ""))) return call(path, { method, body, form, signal });
+  if (!response.ok) throw new Failed(response.status, told.detail || response.statusText || `The server answered ${response.status}.`, told.request_id || "");
   return told;
 }
 
-function askForKey() {
+// A search, with the files that its terms name.
+export function ask(path, { body, files }, signal) {
+  if (!files.length) return call(path, { method: "POST", body, signal });
+  const form = new FormData();
+  form.set("query", JSON.stringify(body));
+  for (const [name, file] of files) form.append("files", file, name);
+  return call(`${path}/files`, { method: "POST", form, signal });
+}
+
+function askForKey(why) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("ask");
+    document.getElementById("ask-why").textContent = why ? `The key was refused: ${why}.` : "Whoever runs it makes keys: mmsearch keys create NAME";
+    dialog.returnValue = "";
     dialog.showModal();
     dialog.addEventListener("close", () => {
       asking = null;
       const key = document.getElementById("key").value.trim();
       if (dialog.returnValue !== "ok" || !key) return resolve(false);
       localStorage.setItem(KEY, key);
+      document.getElementById("key").value = "";
       keepCookie();
       resolve(true);
     }, { once: true });

@@ -1,56 +1,109 @@
-// One item in full: its picture, text or sound, its attributes, and why it was found.
+// One item in full: its picture, text or sound, its attributes, its variants, and why it was found.
 
 import { call, collectionPath } from "./api.js";
-import { $, el, plain } from "./dom.js";
-import { filePath, image, money, why } from "./tiles.js";
+import { $, el, label, money, plain, seconds } from "./dom.js";
+import { filePath, image, pictureOf, titleOf, why } from "./tiles.js";
 
-export async function open(state, hit, { like, add, explain }) {
+let back = null; // what had the focus before
+let current = null; // id of the item that is shown
+
+export function close() {
+  $("detail").close();
+}
+
+// `does`: like(hit), add(hit, weight), explain(hit), beside(hit, step), open(hit), closed().
+export async function open(state, hit, scored, does) {
   const dialog = $("detail");
-  const back = document.activeElement;
-  const title = hit.item.title || hit.item.key;
-  const head = el("h2", {}, title);
-  const reason = el("p", { class: "reason" }, why(hit));
-  const act = (text, does) => el("button", { type: "button", onclick: () => { dialog.close(); does(hit); } }, text);
-  const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
-  const menu = el("menu", {}, act("More like this", like), act("Add to the query", (one) => add(one, 1)), act("Less like this", (one) => add(one, -1)),
-    el("button", { type: "button", onclick: async () => { reason.textContent = why(await explain(hit)); } }, "Why this?"));
-  if (hit.item.file) menu.append(el("a", { href: filePath(state.collection, hit.item.id), target: "_blank", rel: "noopener" }, "Open the file"));
-  menu.append(close);
-  const facts = el("div", {}, head, table(hit.item), reason, menu);
-  const shown = el("div", {}, el("p", {}, "…"));
-  dialog.replaceChildren(el("div", { class: "pair" }, shown, facts));
-  dialog.showModal();
-  dialog.addEventListener("close", () => back?.focus?.(), { once: true });
-  dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
+  current = hit.item.id;
+  const title = titleOf(hit.item);
+  const reason = el("p", { class: "reason", "aria-live": "polite" }, scored ? why(hit) : "");
+  const act = (text, act) => el("button", { type: "button", onclick: () => { close(); act(); } }, text);
+  const menu = el("menu", {},
+    act("More like this", () => does.like(hit)), act("Less like this", () => does.add(hit, -0.5)), act("Add to the query", () => does.add(hit, 1)),
+    scored ? el("button", { type: "button", onclick: async (event) => { event.target.disabled = true; reason.textContent = why(await does.explain(hit)); } }, "Why this?") : null,
+    hit.item.file ? el("a", { class: "button", href: filePath(state.collection, hit.item.id), target: "_blank", rel: "noopener" }, "Open the file") : null);
+  const step = (text, by, sign) => {
+    const other = does.beside(hit, by);
+    return el("button", { type: "button", class: "step", "aria-label": text, title: text, disabled: !other, onclick: () => does.open(does.beside(hit, by)) }, sign);
+  };
+  const bar = el("div", { class: "top" }, step("Previous result", -1, "‹"), step("Next result", 1, "›"),
+    el("button", { type: "button", class: "step", "aria-label": "Close", title: "Close", onclick: close }, "×"));
+  const shown = el("div", { class: "media" }, el("p", { class: "small" }, "Loading …"));
+  const facts = el("div", { class: "facts" }, el("h2", { id: "detail-title", tabindex: "-1" }, title));
+  dialog.replaceChildren(bar, el("div", { class: "pair" }, shown, facts));
+  if (!dialog.open) {
+    back = document.activeElement;
+    dialog.showModal();
+    dialog.addEventListener("close", () => {
+      dialog.replaceChildren(); // a sound stops
+      const tile = document.querySelector(`[data-item="${current}"] > a`);
+      (tile ?? (back?.isConnected ? back : null))?.focus();
+      does.closed();
+    }, { once: true });
+  }
+  dialog.onclick = (event) => { if (event.target === dialog) close(); };
+  dialog.onkeydown = (event) => {
+    if (/^(INPUT|AUDIO)$/.test(event.target.tagName)) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const other = by && does.beside(hit, by);
+    if (other) { event.preventDefault(); does.open(other); }
+  };
+  facts.querySelector("h2").focus();
+  facts.append(...price(hit.item), table(hit.item), ...variants(state, hit, does), reason, menu);
   try {
     const item = await call(`${collectionPath(state.collection)}/items/${hit.item.id}`);
     shown.replaceChildren(...media(state, item, hit));
   } catch (error) {
-    shown.replaceChildren(el("p", {}, error.message));
+    shown.replaceChildren(el("p", { class: "gone" }, error.message));
   }
 }
 
 function media(state, item, hit) {
+  const made = [];
   const pictures = item.parts.filter((part) => part.thumbnail);
+  const title = titleOf(item);
   if (pictures.length) {
-    const first = pictures.find((part) => part.id === hit.part.id) ?? pictures[0];
-    const large = image(first.thumbnail, 1280, item.title ?? "");
-    if (pictures.length === 1) return [large];
-    const small = pictures.map((part) => el("button", { type: "button", onclick: () => { large.src = `${part.thumbnail}?size=1280`; } }, image(part.thumbnail, 160, "another picture")));
-    return [large, el("div", { class: "thumbs" }, ...small)];
+    const first = pictures.find((part) => part.id === hit.part?.id) ?? pictures[0];
+    const large = el("div", { class: "large" }, image(first.thumbnail, 1280, title));
+    made.push(large);
+    if (pictures.length > 1) {
+      const small = pictures.map((part, n) => el("button", { type: "button", "aria-label": `Picture ${n + 1} of ${pictures.length}`, onclick: () => { large.replaceChildren(image(part.thumbnail, 1280, title)); } }, image(part.thumbnail, 160, "")));
+      made.push(el("div", { class: "thumbs" }, ...small));
+    }
   }
-  const texts = item.parts.filter((part) => part.text).map((part) => el("p", {}, part.text));
-  if (hit.item.modality === "audio") {
-    const player = el("audio", { controls: true, autoplay: false, preload: "metadata", src: `${filePath(state.collection, item.id)}#t=${hit.part.start ?? 0}`, "aria-label": item.title ?? "sound" });
-    player.addEventListener("loadedmetadata", () => { if (!player.currentTime) player.currentTime = hit.part.start ?? 0; }, { once: true });
-    return [player, ...texts];
+  if (item.modality === "audio") {
+    const start = hit.part?.start ?? 0;
+    const player = el("audio", { controls: true, preload: "metadata", src: `${filePath(state.collection, item.id)}#t=${start}`, "aria-label": title });
+    made.push(player);
+    if (hit.part?.modality === "audio") made.push(el("p", { class: "small" }, `The best match lasts from ${seconds(start)} to ${seconds(hit.part.end ?? start)}.`));
   }
-  return [el("blockquote", {}, ...texts)];
+  const texts = item.parts.filter((part) => part.text && part.text !== item.title);
+  const said = texts.map((part) => el("p", { class: part.id === hit.part?.id ? "matched" : null }, part.text, part.page ? el("span", { class: "small" }, ` (page ${part.page})`) : null));
+  if (said.length) made.push(el("blockquote", { tabindex: "0", "aria-label": "Text" }, ...said));
+  return made.length ? made : [el("p", { class: "small" }, "There is nothing to show of this item.")];
+}
+
+function price(item) {
+  const { price, currency } = item.attributes;
+  return typeof price === "number" ? [el("p", { class: "price" }, money(price, currency))] : [];
+}
+
+function variants(state, hit, does) {
+  const others = (hit.group?.hits ?? []).filter((one) => one.item.id !== hit.item.id);
+  if (!others.length) return [];
+  const button = (one) => {
+    const picture = pictureOf(one);
+    return el("button", { type: "button", title: titleOf(one.item), onclick: () => does.open(one) }, picture ? image(picture, 160, "") : null, el("span", {}, titleOf(one.item)));
+  };
+  return [el("h3", {}, `Variants (${hit.group.size})`), el("div", { class: "variants" }, ...others.map(button))];
 }
 
 function table(item) {
-  const rows = Object.entries(item.attributes).filter(([name]) => name !== "currency")
-    .map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, name === "price" ? money(value, item.attributes.currency) : plain(value))));
-  rows.push(el("tr", {}, el("th", { scope: "row" }, "key"), el("td", {}, item.key)));
+  const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
+  const { width, height } = item.attributes;
+  const rows = Object.entries(item.attributes).filter(([name]) => !["price", "currency", "parent", "width", "height"].includes(name))
+    .map(([name, value]) => row(label(name), plain(value)));
+  if (width && height) rows.push(row("Pixels", `${width} × ${height}`));
+  rows.push(row(item.file ? "File" : "Key", item.key));
   return el("table", {}, el("tbody", {}, ...rows));
 }

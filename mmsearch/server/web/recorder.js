@@ -1,30 +1,31 @@
 // Records from the microphone as WAV (mono, 16 bit), which the server reads without any extra.
 
-const LONGEST = 30; // seconds
+export const LONGEST = 30; // seconds
 
-export async function record(onStop) {
+// Starts, and gives a function that stops: stop(true) throws what was recorded away. `done` is called with the file, or null.
+export async function record(done) {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("This browser gives no page a microphone here. It needs https or localhost.");
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
   const context = new AudioContext();
   await context.audioWorklet.addModule("recorder-worklet.js");
   const node = new AudioWorkletNode(context, "taker");
   const blocks = [];
   node.port.onmessage = ({ data }) => blocks.push(data);
   context.createMediaStreamSource(stream).connect(node);
-  let done = false;
-  const stop = async () => {
-    if (done) return;
-    done = true;
+  let stopped = false;
+  const stop = async (discard = false) => {
+    if (stopped) return;
+    stopped = true;
     clearTimeout(timer);
     stream.getTracks().forEach((track) => track.stop());
     await context.close();
-    onStop(wav(blocks, context.sampleRate));
+    done(discard || !blocks.length ? null : wav(blocks, context.sampleRate));
   };
   const timer = setTimeout(stop, LONGEST * 1000);
   return stop;
 }
 
-export function wav(blocks, rate) {
+function wav(blocks, rate) {
   const length = blocks.reduce((sum, block) => sum + block.length, 0);
   const view = new DataView(new ArrayBuffer(44 + 2 * length));
   const write = (at, text) => [...text].forEach((letter, n) => view.setUint8(at + n, letter.charCodeAt(0)));

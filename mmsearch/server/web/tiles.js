@@ -1,72 +1,107 @@
 // One hit as a tile: a picture, a text, a sound, or a product in the shop.
 
 import { collectionPath } from "./api.js";
-import { el, marked, plain, seconds } from "./dom.js";
+import { isColour, look } from "./colours.js";
+import { el, marked, money, plain, seconds } from "./dom.js";
 
 export const filePath = (collection, item) => `${collectionPath(collection)}/items/${item}/file`;
+export const titleOf = (item) => item.title || item.key.split("/").pop();
+export const pictureOf = (hit) => hit.part?.thumbnail ?? hit.item.thumbnail ?? null;
 
-export function tile(state, hit, { open, like }) {
+// How many variants a product has, itself among them.
+const variants = (hit) => (hit.group?.size > 1 ? `${hit.group.size} variants` : null);
+
+export function tile(state, hit, { open, like, scored }) {
   const { item, part } = hit;
-  const title = item.title || item.key.split("/").pop();
-  const picture = part.thumbnail ?? hit.item.thumbnail ?? null;
-  const name = hit.group?.size > 1 ? `${title} (${hit.group.size} variants)` : title;
-  const link = el("a", { href: "#", "aria-label": name, onclick: (event) => { event.preventDefault(); open(hit); } });
-  const more = el("button", { type: "button", class: "more", onclick: () => like(hit) }, "More like this");
-  const reason = state.explain ? el("p", { class: "reason" }, why(hit)) : null;
+  const title = titleOf(item);
+  const shop = state.view === "shop";
+  const picture = shop || part.modality === "image" || part.modality === "fused" ? pictureOf(hit) : null;
+  const sounds = !shop && part.modality === "audio";
+  const link = el("a", { onclick: (event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); open(hit); } });
+  link.href = address(state, item.id);
   let made;
-  if (state.view === "shop") made = product(state, hit, title, picture, link);
+  if (shop) made = el("div", { class: "tile product" }, ...product(hit, title, picture, link));
   else if (picture) {
+    made = el("div", { class: "tile picture" }, link);
     const { width, height } = item.attributes;
-    made = el("div", { class: "tile" }, link);
+    link.append(image(picture, 320, title, width && height ? null : made), el("span", { class: "cap", "aria-hidden": "true" }, title));
     made.style.setProperty("--ratio", ratio(width, height));
-    link.append(image(picture, 320, title, made), el("span", { class: "cap" }, title));
-  } else if (part.modality === "audio") {
-    link.append(el("strong", {}, title), el("span", { class: "reason" }, `matches from ${seconds(part.start)} to ${seconds(part.end)}`));
-    const player = el("audio", { controls: true, preload: "none", src: `${filePath(state.collection, item.id)}#t=${part.start},${part.end}`, "aria-label": title });
-    made = el("div", { class: "tile sound" }, link, player);
+  } else if (sounds) {
+    link.append(el("strong", {}, title), el("span", { class: "small" }, `best from ${seconds(part.start ?? 0)} to ${seconds(part.end ?? 0)}`));
+    made = el("div", { class: "tile sound" }, link, player(state.collection, item.id, part.start ?? 0, title));
   } else {
-    const said = hit.highlights?.find((one) => one.field === "text");
-    const text = said ? marked(said.text, said.spans) : [part.text ?? ""];
-    const where = part.page ? ` · page ${part.page}` : "";
-    link.append(el("strong", {}, title + where), el("p", {}, ...text));
+    link.append(el("strong", {}, title), ...(part.page ? [el("span", { class: "small" }, `page ${part.page}`)] : []), el("p", {}, ...snippet(hit)));
     made = el("div", { class: "tile text" }, link);
-    made.style.setProperty("--ratio", 1.5);
   }
   made.dataset.item = item.id;
-  made.append(...[reason, more].filter(Boolean));
+  made.append(el("button", { type: "button", class: "more", title: "More like this", onclick: () => like(hit) }, "Similar", el("span", { class: "hidden" }, ` to ${title}`)));
+  if (state.explain && scored) made.append(el("p", { class: "reason" }, why(hit)));
   return made;
 }
 
-function product(state, hit, title, picture, link) {
+// What opens an item in a tab of its own.
+function address(state, item) {
+  const told = new URLSearchParams(location.search);
+  told.set("c", state.collection);
+  told.set("item", item);
+  return `?${told}`;
+}
+
+// The passage that matched, with marks on the words of the query that the item holds; from the first of them on if it comes late.
+function snippet(hit) {
+  const text = hit.part.text ?? "";
+  const words = (hit.highlights ?? []).flatMap((one) => one.spans.map(([start, end]) => one.text.slice(start, end))).filter((word) => word.length > 2);
+  if (!words.length) return [text];
+  const found = new RegExp(`(?<![\\p{L}\\p{N}])(?:${words.map((word) => word.replace(/[\\^$.*+?()[\]{}|\/]/g, "\\$&")).join("|")})(?![\\p{L}\\p{N}])`, "giu");
+  const spans = [...text.matchAll(found)].map((match) => [match.index, match.index + match[0].length]);
+  const from = spans.length && spans[0][0] > 200 ? text.lastIndexOf(" ", spans[0][0] - 60) + 1 : 0;
+  return [from ? "… " : "", ...marked(text.slice(from), spans.map(([start, end]) => [start - from, end - from]))];
+}
+
+function player(collection, item, start, title) {
+  return el("audio", { controls: true, preload: "none", src: `${filePath(collection, item)}#t=${start}`, "aria-label": title });
+}
+
+function product(hit, title, picture, link) {
   const { attributes } = hit.item;
-  const said = hit.highlights?.find((one) => one.field === "title");
-  const frame = el("div", { class: "frame" });
-  if (picture) frame.append(image(picture, 320, title));
-  link.append(frame, el("span", { class: "cap" }, ...(said ? marked(said.text, said.spans) : [title])));
-  const price = attributes.price === undefined ? null : el("div", { class: "price" }, money(attributes.price, attributes.currency));
-  const small = ["brand", "colour", "color", "baseColour", "stock"].filter((name) => attributes[name] !== undefined)
-    .map((name) => (name === "stock" && attributes.stock <= 0 ? "sold out" : name === "stock" ? null : plain(attributes[name]))).filter(Boolean);
-  return el("div", { class: "tile" }, link, price, small.length ? el("div", { class: "small" }, small.slice(0, 2).join(" · ")) : null);
+  const said = hit.highlights?.find((one) => one.field === "title" && one.text === title);
+  const frame = el("div", { class: "frame" }, picture ? image(picture, 320, "") : el("span", { class: "small", "aria-hidden": "true" }, "no picture"));
+  if (typeof attributes.stock === "number" && attributes.stock <= 0) frame.append(el("span", { class: "badge" }, "Sold out"));
+  link.append(frame, el("span", { class: "name" }, ...(said ? marked(said.text, said.spans) : [title])));
+  const of = hit.group?.hits ?? [hit];
+  const prices = of.map((one) => one.item.attributes.price).filter((price) => typeof price === "number");
+  const [least, greatest] = [Math.min(...prices), Math.max(...prices)];
+  const span = [least, ...(greatest > least ? [greatest] : [])].map((one) => money(one, attributes.currency)).join(" – ");
+  const price = prices.length ? el("div", { class: "price" }, span) : null;
+  const colour = Object.keys(attributes).find(isColour);
+  const colours = colour ? [...new Set(of.flatMap((one) => one.item.attributes[colour] ?? []))] : [];
+  const dots = colours.map((value) => dot(value)).filter(Boolean);
+  const brand = ["brand", "material", "articleType"].map((name) => attributes[name]).find(Boolean);
+  const facts = [brand ? plain(brand) : null, colours.length === 1 ? plain(colours[0]) : null, variants(hit)].filter(Boolean).join(" · ");
+  return [link, price, el("div", { class: "small facts" }, ...dots, facts)];
 }
 
-export function money(value, currency) {
-  try {
-    return new Intl.NumberFormat(undefined, currency ? { style: "currency", currency } : { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
-  } catch {
-    return `${value} ${currency ?? ""}`;
-  }
+export function dot(value) {
+  const background = look(value);
+  if (!background) return null;
+  const made = el("span", { class: "dot", "aria-hidden": "true" });
+  made.style.background = background;
+  return made;
 }
 
+// A small copy, twice as large for dense screens. Where its shape was unknown, the tile takes it on when it is there.
 export function image(path, size, alt, owner) {
   const made = el("img", { src: `${path}?size=${size}`, alt, loading: "lazy", decoding: "async" });
+  if (size < 1280) made.srcset = `${path}?size=${size} 1x, ${path}?size=${2 * size} 2x`;
   if (owner) made.addEventListener("load", () => owner.style.setProperty("--ratio", ratio(made.naturalWidth, made.naturalHeight)));
-  made.addEventListener("error", () => { made.replaceWith(el("span", { class: "reason" }, `${alt} (the picture is gone)`)); });
+  made.addEventListener("error", () => { made.replaceWith(el("span", { class: "gone" }, alt ? `${alt}: the picture is gone` : "the picture is gone")); });
   return made;
 }
 
 const ratio = (width, height) => (width > 0 && height > 0 ? Math.min(3, Math.max(0.5, width / height)) : 1).toFixed(3);
 
 export function why(hit) {
+  if (typeof hit.score !== "number") return "";
   const stages = (hit.explanation ?? []).map((stage) => `${stage.stage} ${stage.score.toFixed(3)}${stage.rank ? ` (no. ${stage.rank})` : ""}${stage.note ? `: ${stage.note}` : ""}`);
-  return [`score ${hit.score.toFixed(3)}`, ...stages].join(" · ");
+  return [`score ${hit.score.toFixed(3)}`, ...stages, hit.pinned ? "pinned" : null].filter(Boolean).join(" · ");
 }
