@@ -2,8 +2,8 @@
 
     python -m benchmarks.clip_speed DATA WORK       (in an environment with the extra ``clip``)
 
-ViT-B-32 with random weights: speed does not depend on their values. The plain loop is what open_clip's README shows: PIL
-opens a photo, open_clip's transform makes pixels of it, batches of 64 go through torch. Both run as processes of
+ViT-B-32 with random weights: speed does not depend on their values. The plain loop is what open_clip's README shows:
+PIL opens a photo, open_clip's transform makes pixels of it, batches of 64 go through torch. Both run as processes of
 their own on the same photos, in turns, in the same precision. What is compared is photos a second once all is loaded:
 each run is repeated with a few photos, and the time and the photos of that are taken off, on both sides.
 """
@@ -38,7 +38,8 @@ open_clip = import_open_clip()
 torch.manual_seed(0)
 folder, name = Path(sys.argv[1]), sys.argv[2]
 model = open_clip.create_model(name, pretrained=None)
-save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+save_file(weights, folder / "open_clip_model.safetensors")
 rules = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
 rules |= {"interpolation": "bicubic", "resize_mode": "shortest"}
 config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": rules}
