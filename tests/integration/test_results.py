@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ WORDS = ["zorb", "quil", "fonk", "plim", "drat", "wump"]  # no suffix that a ste
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
 DAYS = [datetime(2024, 5, day) for day in (1, 2, 9)]
 NUMBERS = st.sampled_from([-1.5, 0.0, 1.0, 2.0, 10.0])
-ATTRIBUTES = st.fixed_dictionaries(
+ATTRIBUTES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "price": NUMBERS,
@@ -180,7 +180,7 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
             scores[key] = (1 - weight) * vector + weight * text if ideal else vector
         if only_text and not ideal:
             scores = dict.fromkeys(scores, 1.0)
-    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)
+    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)  # type: ignore[type-var]
     for product in products:
         factor = float(np.prod([BOOSTS[b](product.attributes, greatest) for b in asked["boosts"]] or [1.0]))
         score = scores[product.key]
@@ -239,7 +239,7 @@ def test_pages_are_what_brute_force_finds(
         }
         assert {group[hit.item.key] for hit in hits} == set(group.values())
         assert {page.total for page in found} == {len(set(group.values()))}
-        pins = []
+        pins: list[str] = []
         for key in want.pins:
             if group[key] not in [group[pin] for pin in pins]:
                 pins.append(key)
@@ -319,14 +319,15 @@ def test_facets_count_what_is_there(
             shown = {value for value, _ in right[:2]}
             assert facet.others == len(owners - {who for who, value in pairs if value in shown})
             if name in ("price", "day"):
-                values = [product.attributes[name] for product in having]
-                assert (facet.least, facet.greatest) == (
-                    (min(values), max(values)) if values else (None, None)
-                )  # type: ignore[type-var]
+                values: list[Any] = [product.attributes[name] for product in having]
+                ends = (min(values), max(values)) if values else (None, None)
+                assert (facet.least, facet.greatest) == ends
         shutil.rmtree(engine.home)
 
 
-def shop(engine: Engine, *attributes: dict[str, AttributeValue], titles: Sequence[str] = ()) -> list[Product]:
+def shop(
+    engine: Engine, *attributes: Mapping[str, AttributeValue], titles: Sequence[str] = ()
+) -> list[Product]:
     products = [
         Product(f"k{n}", [POOL[n]], titles[n] if n < len(titles) else "", "", each)
         for n, each in enumerate(attributes)
@@ -340,7 +341,10 @@ def keys(result: Results) -> list[str]:
 
 
 def test_ranges_of_numbers_and_dates_are_counted_with_their_low_end_in(engine: Engine) -> None:
-    shop(engine, *({"price": float(n), "day": datetime(2024, 5, n + 1)} for n in range(10)))
+    days: list[dict[str, AttributeValue]] = [
+        {"price": float(n), "day": datetime(2024, 5, n + 1)} for n in range(10)
+    ]
+    shop(engine, *days)
     result = engine.results(
         Query(
             facets=[

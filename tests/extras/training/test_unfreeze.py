@@ -22,7 +22,7 @@ from mmsearch.training.activations import TOGETHER, Activations, record
 from mmsearch.training.adapt import train_model
 from mmsearch.training.cut import cut
 from mmsearch.training.dataset import Dataset, make_dataset
-from mmsearch.training.export import append_residual
+from mmsearch.training.export import append_head
 from mmsearch.training.finetune import Options
 from mmsearch.training.residual import Heads
 from mmsearch.training.unfrozen import UnfrozenTower
@@ -43,7 +43,7 @@ def base(tmp_path: Path) -> Path:
     fields = json.loads((folder / "model.json").read_text())
     for name in ("image.onnx", "text.onnx"):
         layer = (np.zeros((4, 4), np.float32), np.zeros(4, np.float32))
-        append_residual(folder / name, folder / name, "vectors", [layer])
+        append_head(folder / name, folder / name, "vectors", [layer])
         fields["files"][name]["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     (folder / "model.json").write_text(json.dumps(fields))
     return folder
