@@ -4,9 +4,9 @@
 
 DATA has ``fashion/products.csv`` (id, title, image, gender, articleType, baseColour) and the pictures. All products are
 indexed with picture and title, but 600 of them (seeded) with the picture alone; their titles are the queries. A product
-answers such a query if its type is the same; it gains 2**g - 1, where g is 1 for that and 1 more each for the colour, the
-gender, and the brand (the first word of the title). The weight of the text is chosen on the first half of the queries,
-and the figures are of the other half. The index, three minutes of encoding, stays in WORK.
+answers such a query if its type is the same; it gains 2**g - 1, where g is 1 for that and 1 more each for the colour,
+the gender, and the brand (the first word of the title). The weight of the text is chosen on the first half of the
+queries, and the figures are of the other half. The index, three minutes of encoding, stays in WORK.
 """
 
 from __future__ import annotations

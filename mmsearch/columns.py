@@ -223,7 +223,9 @@ class Columns:
                     name, place = names[row[3]]
                     fresh[name].append((row[0], row[place]))
             for name in built_in:
-                fresh[name] += connection.execute(f"{self._built_in(name)} AND id IN ({listed(some)})")
+                # By id: else SQLite would walk the index of the collection.
+                query = self._built_in(name).replace("WHERE collection_id", "WHERE +collection_id")
+                fresh[name] += connection.execute(f"{query} AND id IN ({listed(some)})")
         places, known = _places(self.item_ids, changed)
         for name, column in columns.items():
             ids, values = zip(*fresh[name], strict=True) if fresh[name] else ((), ())

@@ -24,20 +24,19 @@ from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.errors import CollectionNotFound, QueryError, SpaceMismatch
 from mmsearch.ranking import compose
 from mmsearch.rows import CollectionInfo, FileRecord, FileUpdate
+from mmsearch.selling import Selling
 from mmsearch.types import Hit, Item, Modality, NewItem, NewPart, Query, Space, Term, Vectors
 
 if TYPE_CHECKING:
     from mmsearch.columns import Columns
-    from mmsearch.shapes import CollectionSettings, Results, Suggestion
     from mmsearch.snapshots import Snapshot, Snapshots
     from mmsearch.status import Status
     from mmsearch.types import AttributeChanges
-    from mmsearch.whole import Whole
 
 __all__ = ["Engine", "FileRecord", "FileUpdate"]
 
 
-class Engine:
+class Engine(Selling):
     """Index and search one collection. May be shared between threads; use it as a context manager, or close it."""
 
     def __init__(
@@ -130,8 +129,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the catalog. What was added is committed already; ``save`` is what writes the index file."""
-        if "_whole" in self.__dict__:
-            self._whole.flush()
+        self.flush_queries()
         self.catalog.close()
 
     @property
@@ -173,7 +171,7 @@ class Engine:
         """
         with self.catalog.writing(wait, what):
             # While we hold it, nobody changes the collection's model.
-            self._follow(self.catalog.epoch(self._id))
+            self.follow(self.catalog.epoch(self._id))
             yield
 
     def add(self, items: Iterable[NewItem]) -> list[int]:
@@ -255,7 +253,7 @@ class Engine:
             # First what needs no encoder: `preload` may still be loading it on another core.
             snapshot = self.snapshots.current(self._written)
             try:
-                hits = self._search(asked, snapshot, self._follow(snapshot.epoch))
+                hits = self._search(asked, snapshot, self.follow(snapshot.epoch))
             except Exception:
                 if self.catalog.epoch(self._id) == snapshot.epoch:
                     raise
@@ -264,48 +262,10 @@ class Engine:
                     return hits
             self.snapshots.refresh()  # the collection was given another model meanwhile: this is no answer
 
-    def results(self, query: Query | str) -> Results:
-        """One page of all that a ``Query`` may ask for; words alone are a hybrid query. See ``mmsearch.results``.
-
-        Raises what ``search`` raises, and ``QueryError`` for a cursor of another query.
-        """
-        return self.results_of([query])[0]
-
-    def results_of(self, queries: Sequence[Query | str]) -> list[Results]:
-        """Several searches at once: their texts are encoded in one go."""
-        while True:
-            epoch = self.catalog.epoch(self._id)
-            self._follow(epoch)
-            try:
-                pages = self._whole.results(queries)
-            except Exception:
-                if self.catalog.epoch(self._id) == epoch:
-                    raise
-            else:
-                if self.catalog.epoch(self._id) == epoch:
-                    return pages
-
-    def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
-        """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
-        return self._whole.suggest(text, k)
-
-    def note_query(self, text: str) -> None:
-        """Remember a query for suggestions, if the settings say so. Written by and by, at ``close`` at last."""
-        self._whole.note_query(text)
-
-    def settings(self) -> CollectionSettings:
-        """The collection's synonyms and rules, and whether it keeps queries."""
-        return self._whole.settings()
-
-    def change_settings(self, settings: CollectionSettings) -> None:
-        """Replace the settings; the next search follows them. Raises ``QueryError`` naming what is wrong."""
-        self._whole.change_settings(settings)
-        self._wrote()
-
     def refresh(self) -> bool:
         """See what other processes wrote since; returns whether there was anything."""
         changed = self.snapshots.refresh()
-        self._follow(self.snapshots.current().epoch)
+        self.follow(self.snapshots.current().epoch)
         return changed
 
     def get(self, ids: Sequence[int]) -> list[Item]:
@@ -376,7 +336,7 @@ class Engine:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _follow(self, epoch: int) -> Era:
+    def follow(self, epoch: int) -> Era:
         """The collection with the model that it has had since ``epoch``, or since later."""
         with self._lock:
             if self._era.info.epoch != epoch:
@@ -419,12 +379,6 @@ class Engine:
                 )
             return self._snapshots_made
 
-    @functools.cached_property
-    def _whole(self) -> Whole:
-        from mmsearch.whole import Whole
-
-        return Whole(self)
-
     def current_columns(self) -> Columns:
         """The attributes as columns, at the newest revision."""
         from mmsearch.columns import up_to_date
@@ -432,12 +386,6 @@ class Engine:
         with self._lock:
             self._columns = up_to_date(self.catalog, self._id, self._columns)
             return self._columns
-
-    def itself(self, ids: Sequence[int]) -> set[int]:
-        """The items of a query and their byte-identical copies: no answer to "more like this"."""
-        from mmsearch.search import with_copies
-
-        return with_copies(self.catalog, self._id, ids)
 
     def _wrote(self) -> None:
         self._written = max(self._written, self.catalog.revision()[0])

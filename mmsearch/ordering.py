@@ -13,7 +13,7 @@ from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.ranked import Ranked, marginal_relevance
 from mmsearch.ranking import Scale, boosted, compose, convex
-from mmsearch.search import scales
+from mmsearch.search import scales, with_copies
 from mmsearch.shapes import Boost, Sort
 from mmsearch.types import Modality, Query, Term, Vector
 from mmsearch.view import State
@@ -163,11 +163,20 @@ class Order:
             examples = [vector for vector, _ in parts]
             if query.examples.strategy == "best":
                 near = self._best_example(examples[: len(like)], examples[len(like) :], [m for _, m in parts])
-                return near, examples[0], {}, self.state.rows(self.engine.itself(named))
+                return (
+                    near,
+                    examples[0],
+                    {},
+                    self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named)),
+                )
             vectors += examples
             asked += [modality for _, modality in parts]
             weights += [2.0 / len(like)] * len(like) + [-1.0 / len(unlike)] * len(unlike)
-        excluded = self.state.rows(self.engine.itself(named)) if named else np.zeros(0, np.int64)
+        excluded = (
+            self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named))
+            if named
+            else np.zeros(0, np.int64)
+        )
         if not vectors:
             return None, None, {}, excluded
         vector = compose(vectors, weights)

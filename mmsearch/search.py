@@ -35,13 +35,6 @@ FUSED = 100
 """A hybrid search fuses so many of the best items of either list, or ``k`` if that is more."""
 
 
-def with_copies(catalog: Catalog, collection: int, ids: Sequence[int]) -> set[int]:
-    """The items of a query and their byte-identical copies: no answer to "more like this"."""
-    named = catalog.get(collection, ids) if ids else []
-    hashes = [item.content_hash for item in named if item.content_hash is not None]
-    return {*ids, *(found for found, _, _ in catalog.same_content(collection, hashes))}
-
-
 def scales(
     encoder: Encoder, vector: Vector, asked: Sequence[Modality | None], weights: Sequence[float]
 ) -> Mapping[Modality, Scale]:
@@ -52,9 +45,8 @@ def scales(
     each modality.
     """
     if encoder.spreads:
-        means, spreads = fused_scales(
-            {modality: encoder.means[modality] for modality in encoder.spreads}, encoder.spreads
-        )
+        means = {modality: encoder.means[modality] for modality in encoder.spreads}
+        means, spreads = fused_scales(means, encoder.spreads)
         sums: dict[Modality, float] = {}
         for modality, weight in zip(asked, weights, strict=True):
             if modality in spreads:
@@ -64,6 +56,13 @@ def scales(
     if Modality.IMAGE not in levels or set(asked) != {Modality.TEXT}:
         return {}
     return {modality: (1.0, levels[Modality.IMAGE] - level) for modality, level in levels.items()}
+
+
+def with_copies(catalog: Catalog, collection: int, ids: Sequence[int]) -> set[int]:
+    """The items of a query and their byte-identical copies: no answer to "more like this"."""
+    named = catalog.get(collection, ids) if ids else []
+    hashes = [item.content_hash for item in named if item.content_hash is not None]
+    return {*ids, *(found for found, _, _ in catalog.same_content(collection, hashes))}
 
 
 @dataclasses.dataclass(frozen=True)

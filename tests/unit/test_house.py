@@ -71,7 +71,7 @@ BELONGS_TO = {
     "cursors": "engine",
     "suggest": "engine",
     "whole": "engine",
-    "status": "engine",
+    "selling": "engine",
     "filter_grammar": "catalog",
     "exif": "media",
     "cutting": "media",

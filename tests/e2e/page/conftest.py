@@ -95,7 +95,7 @@ def _products(folder: Path) -> list[NewItem]:
             "currency": "EUR",
             "category": kind + "s",
             "colour": colour.title(),
-            "brand": "Acme's \"Best\" `50%`" if n < 10 else "Plain",
+            "brand": 'Acme\'s "Best" `50%`' if n < 10 else "Plain",
             "stock": float(n % 4),
         }
         if kind == "Shirt":
@@ -141,9 +141,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=found,
             args=[
-                *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
-                *"--disable-component-update --disable-sync --disable-dev-shm-usage".split(),
-                *"--use-fake-ui-for-media-stream --use-fake-device-for-media-stream".split(),
+                *[
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                ],
+                *["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
+                *["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
                 f"--use-file-for-fake-audio-capture={heard}",
                 "--autoplay-policy=no-user-gesture-required",
             ],
@@ -166,10 +172,16 @@ def opened(browser: Browser, site: str) -> Iterator[Opener]:
         page.on("request", lambda one: _ours(one.url, base) or told.append(f"asked {one.url}"))
         page.on("pageerror", lambda error: told.append(f"failed: {error}"))
         if quiet:
-            page.on("console", lambda one: told.append(f"console: {one.text}") if one.type == "error" else None)
+            page.on(
+                "console", lambda one: told.append(f"console: {one.text}") if one.type == "error" else None
+            )
 
-    def go(options: dict[str, Any] | None = None, at: str | None = None, quiet: bool = True, **asked: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **(options or {})})
+    def go(
+        options: dict[str, Any] | None = None, at: str | None = None, quiet: bool = True, **asked: Any
+    ) -> Page:
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **(options or {})}
+        )
         context.set_default_timeout(15_000)
         context.add_init_script(WATCH)
         contexts.append(context)
@@ -197,7 +209,9 @@ def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
     folder.mkdir(parents=True, exist_ok=True)
 
     def take(page: Page, name: str) -> None:
-        page.wait_for_function("() => [...document.images].every((one) => one.complete || one.loading == 'lazy')")
+        page.wait_for_function(
+            "() => [...document.images].every((one) => one.complete || one.loading == 'lazy')"
+        )
         page.screenshot(path=folder / f"{name}.png")
         width, height = struct.unpack(">II", (folder / f"{name}.png").read_bytes()[16:24])
         assert (width, height) > (300, 300)

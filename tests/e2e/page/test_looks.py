@@ -99,7 +99,13 @@ def test_light_and_dark_follow_the_system(opened: Opener) -> None:
 
 @pytest.mark.parametrize("view", ["grid", "shop"])
 def test_everything_fits_a_phone(opened: Opener, view: str) -> None:
-    page = opened(options=PHONE, c="shop", view=view, q="red", t=["1|text|a rather long term that does not end soon", "-0.5|text|blue"])
+    page = opened(
+        options=PHONE,
+        c="shop",
+        view=view,
+        q="red",
+        t=["1|text|a rather long term that does not end soon", "-0.5|text|blue"],
+    )
     names(page)
     assert page.evaluate("() => document.documentElement.scrollWidth") == 390
     boxes = page.eval_on_selector_all(
@@ -111,7 +117,9 @@ def test_everything_fits_a_phone(opened: Opener, view: str) -> None:
         assert left >= 0
         assert right <= 390
         for other in boxes[n + 1 :]:
-            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, "nothing overlaps"
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top, (
+                "nothing overlaps"
+            )
     small = page.eval_on_selector_all(
         "header :is(button, select), .bar :is(button, select), #tabs button",
         "(all) => all.filter((one) => one.offsetWidth && Math.min(one.offsetWidth, one.offsetHeight) < 30).map((one) => one.outerHTML)",
@@ -133,7 +141,19 @@ def test_the_page_is_used_by_keyboard_alone(opened: Opener) -> None:
     def focused(what: str) -> bool:
         return bool(page.evaluate("(what) => document.activeElement.matches(what)", what))
 
-    order = [".skip", "#home", "#q", "#pick", "#record", "#speak", ".go", "#collection", "#as-grid", "#as-shop", "#help"]
+    order = [
+        ".skip",
+        "#home",
+        "#q",
+        "#pick",
+        "#record",
+        "#speak",
+        ".go",
+        "#collection",
+        "#as-grid",
+        "#as-shop",
+        "#help",
+    ]
     for what in order:
         press("Tab")
         assert focused(what), what
@@ -158,7 +178,9 @@ def test_the_page_is_used_by_keyboard_alone(opened: Opener) -> None:
     assert focused("#results .tile:nth-child(2) > a")
     press("ArrowLeft")
     press("ArrowDown")
-    below = page.evaluate("() => document.activeElement.closest('.tile').offsetTop > document.querySelector('#results .tile').offsetTop")
+    below = page.evaluate(
+        "() => document.activeElement.closest('.tile').offsetTop > document.querySelector('#results .tile').offsetTop"
+    )
     assert below
     press("ArrowUp")
     assert focused("#results .tile:first-child > a")

@@ -184,7 +184,10 @@ def expected(weights: dict[str, float]) -> dict[str, float]:
 def shown_scores(page: Page) -> dict[str, float]:
     titles = names(page)
     told = page.locator(f"{TILES} .reason").all_inner_texts()
-    found = {title: float(re.findall(r"vector (-?[\d.]+)", text)[0]) for title, text in zip(titles, told, strict=True)}
+    found = {
+        title: float(re.findall(r"vector (-?[\d.]+)", text)[0])
+        for title, text in zip(titles, told, strict=True)
+    }
     return {title: score for title, score in found.items() if title in COLOURS}
 
 
@@ -213,7 +216,9 @@ def test_more_and_less_like_an_item(opened: Opener) -> None:
 def test_the_grid_is_justified_and_cuts_nothing_off(opened: Opener, site: str) -> None:
     page = opened(c="photos", m="image")
     names(page)
-    page.wait_for_function("() => [...document.images].filter((one) => one.complete && one.naturalWidth).length > 5")
+    page.wait_for_function(
+        "() => [...document.images].filter((one) => one.complete && one.naturalWidth).length > 5"
+    )
     boxes = page.eval_on_selector_all(
         TILES,
         """(tiles) => tiles.map((one) => {
@@ -265,7 +270,9 @@ def test_texts_are_snippets_with_marks_and_nothing_becomes_markup(opened: Opener
 def test_a_sound_plays_from_the_second_that_matched(opened: Opener, site: str) -> None:
     page = opened(c="colours", q="green", m="audio")
     until(page, "tones")
-    hit = httpx.post(f"{site}/v1/collections/colours/search", json={"text": "green", "modality": "audio"}).json()["hits"][0]
+    hit = httpx.post(
+        f"{site}/v1/collections/colours/search", json={"text": "green", "modality": "audio"}
+    ).json()["hits"][0]
     start = hit["part"]["start"]
     assert start >= 4, "green is the second half"
     assert page.inner_text(f"{TILES} .small") == f"best from {start:.1f} s to {hit['part']['end']:.1f} s"
@@ -290,7 +297,9 @@ def test_filters_narrow_and_are_cleared(opened: Opener) -> None:
     page.wait_for_selector("#status >> text=4 results")
     page.locator("#facets label", has_text="PDF").click()
     page.wait_for_selector("#status >> text=5 results")
-    assert page.evaluate("document.activeElement.dataset.facet") == "format|PDF", "the focus stays where it was"
+    assert page.evaluate("document.activeElement.dataset.facet") == "format|PDF", (
+        "the focus stays where it was"
+    )
     page.click("#facets >> text=Clear the filter")
     page.wait_for_selector("#status >> text=93 results")
     page.fill("#facets [aria-label='Duration, from']", "6")
@@ -323,7 +332,9 @@ def test_scrolling_brings_everything_once_and_in_order(opened: Opener, site: str
         before = page.locator(TILES).count()
         page.mouse.wheel(0, 20_000)
         page.wait_for_function(f"() => document.querySelectorAll('{TILES}').length > {before}")
-    told = httpx.post(f"{site}/v1/collections/photos/search", json={"text": "a bird", "k": 93, "text_weight": 0.4}).json()
+    told = httpx.post(
+        f"{site}/v1/collections/photos/search", json={"text": "a bird", "k": 93, "text_weight": 0.4}
+    ).json()
     shown = page.eval_on_selector_all(TILES, "(tiles) => tiles.map((one) => Number(one.dataset.item))")
     assert shown == [hit["item"]["id"] for hit in told["hits"]]
 

@@ -68,7 +68,9 @@ def test_price_and_colour_narrow_with_counts_and_swatches(opened: Opener) -> Non
     colours = page.locator("#facets .colours label")
     counts = {row.inner_text().split("\n")[0]: row.locator(".count").inner_text() for row in colours.all()}
     assert counts == {name.title(): "6" for name in COLOURS}
-    dots = colours.locator(".dot").evaluate_all("(dots) => dots.map((one) => getComputedStyle(one).backgroundColor)")
+    dots = colours.locator(".dot").evaluate_all(
+        "(dots) => dots.map((one) => getComputedStyle(one).backgroundColor)"
+    )
     assert len(set(dots)) == len(COLOURS)
     page.fill("[aria-label='Price, from']", "20")
     page.press("[aria-label='Price, from']", "Tab")
@@ -80,7 +82,9 @@ def test_price_and_colour_narrow_with_counts_and_swatches(opened: Opener) -> Non
     assert sorted(prices(page)) == wanted
     colours.filter(has_text="Red").click()
     colours.filter(has_text="Blue").click()
-    wanted = [5.0 + n for n in range(1, 60, 2) if 20 <= 5 + n <= 30 and list(COLOURS)[n % 5] in ("red", "blue")]
+    wanted = [
+        5.0 + n for n in range(1, 60, 2) if 20 <= 5 + n <= 30 and list(COLOURS)[n % 5] in ("red", "blue")
+    ]
     status(page, f"{len(wanted)} product")
     assert sorted(prices(page)) == wanted
     assert page.inner_text("#facets .clear") == "Clear 3 filters"

@@ -15,7 +15,7 @@ from tests.e2e.page.conftest import Opener, names
 from tests.serving import serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Route
 
 TILES = "#results .tile"
 
@@ -32,7 +32,9 @@ def test_nothing_found_says_why_and_offers_a_way_out(opened: Opener) -> None:
     page.wait_for_selector("#status >> text=93 results")
 
 
-def test_a_home_without_a_collection_and_an_empty_one_say_how_to_fill_them(opened: Opener, tmp_path: Path) -> None:
+def test_a_home_without_a_collection_and_an_empty_one_say_how_to_fill_them(
+    opened: Opener, tmp_path: Path
+) -> None:
     with serving(tmp_path / "home") as address:
         page = opened(at=address)
         page.wait_for_selector("text=There is no collection yet.")
