@@ -38,6 +38,8 @@ async def metrics(request: Request, _: Search) -> Response:
     def collect() -> bytes:
         for info in state.engines.catalog.collections():
             state.figures.items.labels(info.name).set(info.items)
+        encoders = state.engines.encoders()
+        state.figures.count_encoded(sum(one.hits for one in encoders), sum(one.misses for one in encoders))
         return generate_latest(state.figures.registry)
 
     return Response(await state.work.search(collect), media_type=CONTENT_TYPE_LATEST)

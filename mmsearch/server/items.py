@@ -112,9 +112,13 @@ async def update_items(request: Request, collection: Name, body: UpdatesBody, _:
     """Change attributes by key, all or none of them; nothing is encoded. Keys that no item has are told."""
     state = request.app.state
     _limited(request, len(body.updates))
-    told: dict[str, Any] = await state.work.write(
-        lambda: writing.update(state.engines.writer(collection), body.updates)
-    )
+    update = state.updates.join(collection, body.updates)
+    try:
+        told: dict[str, Any] = await state.work.write(
+            lambda: state.updates.answer(update, state.engines.writer(collection))
+        )
+    finally:
+        state.updates.leave(update)
     return told
 
 

@@ -17,10 +17,11 @@ _T = TypeVar("_T")
 
 
 class Work:
-    """Threads for searches and one for writes, so that neither keeps the other waiting."""
+    """Threads for searches and one for writes, so that neither keeps the other waiting. ``wrote`` is called after a write."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, wrote: Callable[[], None] = lambda: None) -> None:
         self._options = options
+        self._wrote = wrote
         self._read = ThreadPoolExecutor(options.workers, "search")
         self._write = ThreadPoolExecutor(1, "write")
         self._lock = threading.Lock()
@@ -32,7 +33,14 @@ class Work:
 
     async def write(self, do: Callable[[], _T]) -> _T:
         """The same on the thread that writes. A write that takes too long is answered 503 and goes on."""
-        return await self._run(self._write, 1 + self._options.waiting, do)
+
+        def write() -> _T:
+            try:
+                return do()
+            finally:
+                self._wrote()
+
+        return await self._run(self._write, 1 + self._options.waiting, write)
 
     async def _run(self, pool: ThreadPoolExecutor, most: int, do: Callable[[], _T]) -> _T:
         with self._lock:
