@@ -38,11 +38,12 @@ open_clip = import_open_clip()
 torch.manual_seed(0)
 folder, name = Path(sys.argv[1]), sys.argv[2]
 model = open_clip.create_model(name, pretrained=None)
-save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder /
-"open_clip_model.safetensors") rules = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
-rules |= {"interpolation": "bicubic", "resize_mode": "shortest"} config = {"model_cfg":
-open_clip.get_model_config(name), "preprocess_cfg": rules} (folder /
-"open_clip_config.json").write_text(json.dumps(config))
+weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+save_file(weights, folder / "open_clip_model.safetensors")
+rules = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+rules |= {"interpolation": "bicubic", "resize_mode": "shortest"}
+config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": rules}
+(folder / "open_clip_config.json").write_text(json.dumps(config))
 """
 
 PLAIN = """

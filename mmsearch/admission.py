@@ -175,10 +175,9 @@ def identity_of(encoder: Encoder, model: str) -> Identity:
 
 
 def _adapted(encoder: Encoder) -> frozenset[Modality]:
-    """Modalities whose towers were made to meet the others of their space. Only a model folder can say so."""
-    from mmsearch.encoders.onnx import OnnxEncoder
-
-    return encoder.adapted if isinstance(encoder, OnnxEncoder) else frozenset()
+    """Modalities whose towers were made to meet the others of their space. Only the folder of a model can say so."""
+    adapted: frozenset[Modality] = getattr(encoder, "adapted", frozenset())
+    return adapted
 
 
 def model_name(model: str | Path | Encoder) -> str:

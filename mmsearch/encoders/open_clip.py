@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsearch.config import Device, Precision
+from mmsearch.encoders.onnx import usable_cores
 from mmsearch.encoders.open_clip_config import preprocess_of, read_config, space_id, weights_file
 from mmsearch.encoders.open_clip_model import (
     OpenClipModel,
@@ -31,14 +32,17 @@ from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
 __all__ = ["OpenClipEncoder", "OpenClipModel", "import_open_clip", "load_model"]
 
-CPU_BATCH = 32
+CPU_BATCH = 8  # of each core
 GPU_BATCH = 512  # at most; the memory that is free decides
 _PROBE = 8  # pictures whose memory is measured
 _MEMORY = 0.7  # share of the free memory of a GPU that a batch may take
+_PICTURES = 32
 _TEXTS = 64
 
 
@@ -71,7 +75,7 @@ class OpenClipEncoder:
         self._device = device
         self._precision = precision
         self._compile = compile
-        self._batch = {Modality.IMAGE: CPU_BATCH, Modality.TEXT: _TEXTS}  # as many as memory allows at once
+        self._batch = {Modality.IMAGE: _PICTURES, Modality.TEXT: _TEXTS}  # as many as memory allows at once
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # a fast tokenizer must not be used by two threads
         self._loaded: OpenClipModel | None = None
@@ -111,7 +115,11 @@ class OpenClipEncoder:
     @property
     def batch_size(self) -> int:
         on_gpu = self._loaded is not None and self._where(self._loaded).type == "cuda"
-        return GPU_BATCH if on_gpu or self._device.startswith("cuda") else CPU_BATCH
+        if on_gpu or self._device.startswith("cuda"):
+            return GPU_BATCH
+        return (
+            2 * CPU_BATCH * self._cores
+        )  # two runs a core: at the end of a call one core waits for the other
 
     def load(self) -> OpenClipModel:
         """The network, loaded now instead of at its first use. Raises ``ModelError``, ``MissingExtra``."""
@@ -142,7 +150,7 @@ class OpenClipEncoder:
             pixels = self.preprocess.pixels(images[rows])
             return loaded.model.encode_image(self._tensor(pixels).to(loaded.dtype), normalize=True)
 
-        return self._batches(forward, len(images), Modality.IMAGE)
+        return self._side_by_side(forward, len(images), Modality.IMAGE)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
@@ -154,7 +162,7 @@ class OpenClipEncoder:
                 ids = loaded.tokenizer(readable[rows])
             return loaded.model.encode_text(ids.to(self._where(loaded)), normalize=True)
 
-        return self._batches(forward, len(readable), Modality.TEXT)
+        return self._side_by_side(forward, len(readable), Modality.TEXT)
 
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
         """Raises ``ModelError``: open_clip's models have no ears."""
@@ -163,17 +171,43 @@ class OpenClipEncoder:
             "with `mmsearch bridge`"
         )
 
-    def _batches(self, forward: Callable[[slice], Any], count: int, modality: Modality) -> Vectors:
+    def _side_by_side(self, forward: Callable[[slice], Any], count: int, modality: Modality) -> Vectors:
+        """On a CPU small runs on one core each, as many as there are cores: half as fast again as one run on all of
+        them, whose threads wait for each other at every layer, and longer still when decoding takes a core.
+        """
+        loaded = self.load()
+        on_cpu = self._where(loaded).type == "cpu" and not self._compile
+        if not on_cpu or self._cores == 1 or count <= CPU_BATCH:
+            return self._batches(forward, range(count), modality)
+        parts = [range(count)[start : start + CPU_BATCH] for start in range(0, count, CPU_BATCH)]
+        return np.concatenate(
+            list(self._pool.map(lambda part: self._batches(forward, part, modality), parts))
+        )
+
+    @property
+    def _cores(self) -> int:
+        return self._threads or usable_cores()
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        import torch
+
+        return ThreadPoolExecutor(self._cores, "encode", initializer=lambda: torch.set_num_threads(1))
+
+    def _batches(self, forward: Callable[[slice], Any], chosen: range, modality: Modality) -> Vectors:
         """Rows in batches, each half as large as before when memory runs out."""
         import torch
 
-        vectors = np.zeros((count, self.space.dim), np.float32)
-        start = 0
+        vectors = np.zeros((len(chosen), self.space.dim), np.float32)
+        first, start, count = chosen.start, 0, len(chosen)
         while start < count:
             rows = slice(start, min(start + self._batch[modality], count))
             try:
                 with torch.inference_mode():
-                    vectors[rows] = forward(rows).float().cpu().numpy()
+                    made = forward(slice(first + rows.start, first + rows.stop))
+                    vectors[rows] = made.float().cpu().numpy()
             except Exception as error:  # a compiler raises anything
                 if not is_out_of_memory(error):
                     raise self._failed(error) from error
@@ -186,7 +220,7 @@ class OpenClipEncoder:
             else:
                 failed = False
             if failed:  # outside of the handler, which would hold on to the tensors of the failed run
-                self._batch[modality] = (rows.stop - start) // 2
+                self._batch[modality] = min(self._batch[modality], (rows.stop - start) // 2)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue

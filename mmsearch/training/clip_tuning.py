@@ -5,7 +5,6 @@ that cannot be read is told before training starts.
 """
 
 import copy
-import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -283,5 +282,6 @@ def _export(out: Path, threads: int | None) -> None:
     """Write the two towers of the new model as ONNX, below its folder, where they are found."""
     source = find_source(f"local-dir:{out.absolute()}")
     assert source is not None
-    export_clip = importlib.import_module("mmsearch.training.export_clip")
-    export_clip.export_model(source, threads=threads)
+    from mmsearch.training.export_clip import export_model  # brings the tools of ONNX along
+
+    export_model(source, threads=threads)

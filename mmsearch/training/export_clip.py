@@ -143,6 +143,11 @@ class _Writer:
             "towers": {},
             "exported": _origin(encoder.source),
         }
+        if encoder.adapted:  # what is admitted as torch is, is so without it
+            self.fields["trained"] = {
+                "base_space": encoder.space.id,
+                "towers": sorted(modality.value for modality in encoder.adapted),
+            }
 
     def write(self, out: Path) -> Exported:
         model = self.encoder.load()

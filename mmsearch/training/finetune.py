@@ -17,7 +17,7 @@ from mmsearch.training.loop import TEXT_SCALE, owned_rows, rate_at
 from mmsearch.training.losses import multi_positive_infonce, shared_picture_infonce, sigmoid_loss
 from mmsearch.training.residual import Features, Heads, Kind
 from mmsearch.training.unfrozen import UnfrozenTower
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 
 Loss = Literal["infonce", "sigmoid"]
 FusionKind = Literal["sum", "linear", "attention"]
@@ -355,7 +355,7 @@ class _State:
 def side_of(items: Sequence[Mapping[Modality, Sequence[int]]], weights: Sequence[float]) -> Side:
     """A side from the rows that each item has of each modality."""
     owned = {}
-    for modality in Modality:
+    for modality in MEDIA:
         most = max((len(item.get(modality, ())) for item in items), default=0)
         if most:
             table = torch.full((len(items), most), -1, dtype=torch.int64)

@@ -312,8 +312,31 @@ def test_the_command_trains_and_what_it_writes_is_searched_with(
     assert pictures[0].name in [Path(hit["path"]).name for hit in found]
 
 
+def test_what_the_base_has_indexed_is_searched_with_a_text_tower_trained_to_meet_it(
+    scenes: Path, base: Path, tmp_path: Path
+) -> None:
+    new, home = tmp_path / "new", tmp_path / "home"
+    pictures = sorted(scenes.parent.glob("*-0.png"))[:20]
+    assert in_process("index", *pictures, "--home", home, "--model", f"local-dir:{base}").code == 0
+    tune(scenes, base, new, dataclasses.replace(QUICK, only=Modality.TEXT), onnx=True)
+    asked = ["a red circle", "--home", home, "--model", f"local-dir:{new}", "--json", "-k", "20"]
+    exported = in_process("search", *asked)
+    assert exported.code == 0, exported.err
+    shutil.rmtree(new / "onnx")
+    torch_ran = in_process("search", *asked)
+    assert torch_ran.code == 0, torch_ran.err
+    query = encoder_of(new).encode_texts(["a red circle"])[0]
+    scores = encoder_of(base).encode_images([PIL.Image.open(path) for path in pictures]) @ query
+    best = [str(pictures[number]) for number in np.argsort(-scores)[:3]]
+    for ran in (exported, torch_ran):
+        assert [hit["path"] for hit in ran.records()[:3]] == best
+    tune(scenes, base, tmp_path / "other", dataclasses.replace(QUICK, epochs=2))
+    refused = in_process("search", *asked[:3], "--model", f"local-dir:{tmp_path / 'other'}")
+    assert refused.code != 0
+    assert "holds" in refused.err
+
+
 def test_on_request_it_is_exported_and_then_needs_no_torch(scenes: Path, base: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mmsearch.training.export_clip")
     new = tmp_path / "new"
     tune(scenes, base, new, dataclasses.replace(QUICK, epochs=1), onnx=True)
     exported = load_encoder(f"local-dir:{new}")
