@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.ranked import Ranked, marginal_relevance
-from mmsearch.ranking import Scale, boosted, compose, convex
+from mmsearch.ranking import Scale, boosted, compose, convex, products
 from mmsearch.search import scales, with_copies
 from mmsearch.shapes import Boost, Sort
 from mmsearch.types import Modality, Query, Term, Vector
@@ -234,7 +234,7 @@ class Order:
                 continue
             parts = self.state.columns.parts[modality]
             best = np.full(self.state.n + 1, -np.inf)
-            np.maximum.at(best, parts.rows, matrix.scanned @ liked.mean(axis=0))
+            np.maximum.at(best, parts.rows, products(matrix.scanned, liked.mean(axis=0)))
             there = np.isfinite(best[:-1])
             likeness[there] += best[:-1][there]
             seen += there

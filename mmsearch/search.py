@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mmsearch.catalog import Catalog
 from mmsearch.encoders import Encoder
 from mmsearch.fusing import fused_scales
-from mmsearch.ranking import Scale, best_parts, centred, reciprocal_rank_fusion
+from mmsearch.ranking import Scale, best_parts, centred, products, reciprocal_rank_fusion
 from mmsearch.snapshots import Snapshot
 from mmsearch.types import Hit, Ids, Modality, Query, Vector
 
@@ -166,7 +166,8 @@ class Search:
     def _scored(self, part_ids: Ids, modality: Modality, mixed: bool) -> _Scored:
         """The parts with their scores; those that another process has just removed are left out."""
         found = self.catalog.candidates(part_ids)
-        scores = found.vectors.astype(np.float32).reshape(-1, len(self.vector)) @ self.vector
+        vectors = found.vectors.astype(np.float32).reshape(-1, len(self.vector))
+        scores = products(vectors, self.vector)
         if mixed and modality in self._scales:
             factor, offset = self._scales[modality]
             scores = scores * np.float32(factor) + np.float32(offset)
