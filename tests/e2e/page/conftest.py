@@ -24,10 +24,10 @@ from tests.sounds import save_sound
 from tests.toy import COLOURS, tone
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 ROOT = Path(__file__).parents[3]
-ARTEFACTS = "MMSEARCH_SCREENSHOTS"
+ARTEFACTS = "SCREENSHOTS"
 """Names the folder where screenshots are kept; without it pytest's own."""
 
 Opener: TypeAlias = "Callable[..., Page]"
@@ -37,7 +37,9 @@ EVIL = "<img src=x onerror=document.title=1>"
 
 WATCH = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+document.addEventListener("securitypolicyviolation", (event) => {
+    violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
 """
 
 
@@ -95,7 +97,7 @@ def _products(folder: Path) -> list[NewItem]:
             "currency": "EUR",
             "category": kind + "s",
             "colour": colour.title(),
-            "brand": "Acme's \"Best\" `50%`" if n < 10 else "Plain",
+            "brand": 'Acme\'s "Best" `50%`' if n < 10 else "Plain",
             "stock": float(n % 4),
         }
         if kind == "Shirt":
@@ -141,9 +143,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=found,
             args=[
-                *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
-                *"--disable-component-update --disable-sync --disable-dev-shm-usage".split(),
-                *"--use-fake-ui-for-media-stream --use-fake-device-for-media-stream".split(),
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-dev-shm-usage",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={heard}",
                 "--autoplay-policy=no-user-gesture-required",
             ],
@@ -163,13 +172,26 @@ def opened(browser: Browser, site: str) -> Iterator[Opener]:
     told: list[str] = []
 
     def watch(page: Page, base: str, quiet: bool) -> None:
-        page.on("request", lambda one: _ours(one.url, base) or told.append(f"asked {one.url}"))
-        page.on("pageerror", lambda error: told.append(f"failed: {error}"))
-        if quiet:
-            page.on("console", lambda one: told.append(f"console: {one.text}") if one.type == "error" else None)
+        def asked(request: Request) -> None:
+            if urlsplit(request.url).scheme not in ("blob", "data") and not request.url.startswith(
+                base + "/"
+            ):
+                told.append(f"asked {request.url}")
 
-    def go(options: dict[str, Any] | None = None, at: str | None = None, quiet: bool = True, **asked: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **(options or {})})
+        def said(message: ConsoleMessage) -> None:
+            if quiet and message.type == "error":
+                told.append(f"console: {message.text}")
+
+        page.on("request", asked)
+        page.on("pageerror", lambda error: told.append(f"failed: {error}"))
+        page.on("console", said)
+
+    def go(
+        options: dict[str, Any] | None = None, at: str | None = None, quiet: bool = True, **asked: Any
+    ) -> Page:
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **(options or {})}
+        )
         context.set_default_timeout(15_000)
         context.add_init_script(WATCH)
         contexts.append(context)
@@ -186,10 +208,6 @@ def opened(browser: Browser, site: str) -> Iterator[Opener]:
     assert not told
 
 
-def _ours(url: str, base: str) -> bool:
-    return urlsplit(url).scheme in ("blob", "data") or url.startswith(base + "/")
-
-
 @pytest.fixture
 def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
     """Keep what a page looks like."""
@@ -197,7 +215,9 @@ def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
     folder.mkdir(parents=True, exist_ok=True)
 
     def take(page: Page, name: str) -> None:
-        page.wait_for_function("() => [...document.images].every((one) => one.complete || one.loading == 'lazy')")
+        page.wait_for_function(
+            "() => [...document.images].every((one) => one.complete || one.loading == 'lazy')"
+        )
         page.screenshot(path=folder / f"{name}.png")
         width, height = struct.unpack(">II", (folder / f"{name}.png").read_bytes()[16:24])
         assert (width, height) > (300, 300)

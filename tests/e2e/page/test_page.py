@@ -28,7 +28,10 @@ TILES = "#results .tile"
 def until(page: Page, first: str) -> list[str]:
     """Wait until the first result is called so; the titles of all."""
     page.wait_for_function(
-        "(title) => document.querySelector('#results:not([aria-busy]) .tile :is(strong, .name, .cap)')?.textContent === title",
+        """(title) => {
+            const first = document.querySelector("#results:not([aria-busy]) .tile :is(strong, .name, .cap)");
+            return first?.textContent === title;
+        }""",
         arg=first,
     )
     return names(page)
@@ -44,7 +47,8 @@ def transfer(page: Page, path: Path, kind: str) -> Any:
     return page.evaluate_handle(
         """([name, kind, data]) => {
             const transfer = new DataTransfer();
-            transfer.items.add(new File([Uint8Array.from(atob(data), (one) => one.charCodeAt(0))], name, { type: kind }));
+            const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type: kind }));
             return transfer;
         }""",
         [path.name, kind, base64.b64encode(path.read_bytes()).decode()],
@@ -109,7 +113,7 @@ def test_a_chosen_a_dropped_and_a_pasted_picture_are_searched_with(opened: Opene
     until(page, "red")
     page.click("#chips [aria-label='Remove red.png']")
     page.evaluate(
-        "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }))",
+        "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, cancelable: true }))",
         transfer(page, blue.with_name("green.png"), "image/png"),
     )
     until(page, "green")
@@ -184,7 +188,10 @@ def expected(weights: dict[str, float]) -> dict[str, float]:
 def shown_scores(page: Page) -> dict[str, float]:
     titles = names(page)
     told = page.locator(f"{TILES} .reason").all_inner_texts()
-    found = {title: float(re.findall(r"vector (-?[\d.]+)", text)[0]) for title, text in zip(titles, told, strict=True)}
+    found = {
+        title: float(re.findall(r"vector (-?[\d.]+)", text)[0])
+        for title, text in zip(titles, told, strict=True)
+    }
     return {title: score for title, score in found.items() if title in COLOURS}
 
 
@@ -213,12 +220,15 @@ def test_more_and_less_like_an_item(opened: Opener) -> None:
 def test_the_grid_is_justified_and_cuts_nothing_off(opened: Opener, site: str) -> None:
     page = opened(c="photos", m="image")
     names(page)
-    page.wait_for_function("() => [...document.images].filter((one) => one.complete && one.naturalWidth).length > 5")
+    page.wait_for_function(
+        "() => [...document.images].filter((one) => one.complete && one.naturalWidth).length > 5"
+    )
     boxes = page.eval_on_selector_all(
         TILES,
         """(tiles) => tiles.map((one) => {
             const box = one.getBoundingClientRect(), image = one.querySelector("img");
-            return [box.left, box.top, box.right, box.height, box.width / box.height, image?.naturalWidth / image?.naturalHeight || 0];
+            const shape = image?.naturalWidth / image?.naturalHeight || 0;
+            return [box.left, box.top, box.right, box.height, box.width / box.height, shape];
         })""",
     )
     rows: dict[int, list[list[float]]] = {}
@@ -238,7 +248,10 @@ def test_the_grid_is_justified_and_cuts_nothing_off(opened: Opener, site: str) -
     page.wait_for_function("() => [...document.images].every((one) => one.complete)")
     shape = page.eval_on_selector(
         f"{TILES}:has-text('sideways')",
-        "(one) => [one.querySelector('img').naturalWidth, one.querySelector('img').naturalHeight, one.offsetWidth / one.offsetHeight]",
+        """(one) => {
+            const image = one.querySelector("img");
+            return [image.naturalWidth, image.naturalHeight, one.offsetWidth / one.offsetHeight];
+        }""",
     )
     assert shape == [40, 60, pytest.approx(2 / 3, abs=0.02)]
 
@@ -265,7 +278,9 @@ def test_texts_are_snippets_with_marks_and_nothing_becomes_markup(opened: Opener
 def test_a_sound_plays_from_the_second_that_matched(opened: Opener, site: str) -> None:
     page = opened(c="colours", q="green", m="audio")
     until(page, "tones")
-    hit = httpx.post(f"{site}/v1/collections/colours/search", json={"text": "green", "modality": "audio"}).json()["hits"][0]
+    hit = httpx.post(
+        f"{site}/v1/collections/colours/search", json={"text": "green", "modality": "audio"}
+    ).json()["hits"][0]
     start = hit["part"]["start"]
     assert start >= 4, "green is the second half"
     assert page.inner_text(f"{TILES} .small") == f"best from {start:.1f} s to {hit['part']['end']:.1f} s"
@@ -290,7 +305,9 @@ def test_filters_narrow_and_are_cleared(opened: Opener) -> None:
     page.wait_for_selector("#status >> text=4 results")
     page.locator("#facets label", has_text="PDF").click()
     page.wait_for_selector("#status >> text=5 results")
-    assert page.evaluate("document.activeElement.dataset.facet") == "format|PDF", "the focus stays where it was"
+    assert page.evaluate("document.activeElement.dataset.facet") == "format|PDF", (
+        "the focus stays where it was"
+    )
     page.click("#facets >> text=Clear the filter")
     page.wait_for_selector("#status >> text=93 results")
     page.fill("#facets [aria-label='Duration, from']", "6")
@@ -323,7 +340,9 @@ def test_scrolling_brings_everything_once_and_in_order(opened: Opener, site: str
         before = page.locator(TILES).count()
         page.mouse.wheel(0, 20_000)
         page.wait_for_function(f"() => document.querySelectorAll('{TILES}').length > {before}")
-    told = httpx.post(f"{site}/v1/collections/photos/search", json={"text": "a bird", "k": 93, "text_weight": 0.4}).json()
+    told = httpx.post(
+        f"{site}/v1/collections/photos/search", json={"text": "a bird", "k": 93, "text_weight": 0.4}
+    ).json()
     shown = page.eval_on_selector_all(TILES, "(tiles) => tiles.map((one) => Number(one.dataset.item))")
     assert shown == [hit["item"]["id"] for hit in told["hits"]]
 
@@ -343,7 +362,7 @@ def test_a_link_finds_the_same_and_so_do_back_and_forth(opened: Opener) -> None:
     page.select_option("#sort", "title|up")
     last = until(page, "arch")
     page.keyboard.press("Escape")
-    other = opened(**{key: value for key, value in _parameters(page.url).items()})
+    other = opened(**_parameters(page.url))
     assert until(other, "arch") == last
     assert other.locator("#chips li.minus").count() == 1
     page.reload()

@@ -14,6 +14,8 @@ from tests.toy import COLOURS
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
 CARDS = "#results .product"
 KIND = ("Shirt", "Hat")
 
@@ -68,7 +70,9 @@ def test_price_and_colour_narrow_with_counts_and_swatches(opened: Opener) -> Non
     colours = page.locator("#facets .colours label")
     counts = {row.inner_text().split("\n")[0]: row.locator(".count").inner_text() for row in colours.all()}
     assert counts == {name.title(): "6" for name in COLOURS}
-    dots = colours.locator(".dot").evaluate_all("(dots) => dots.map((one) => getComputedStyle(one).backgroundColor)")
+    dots = colours.locator(".dot").evaluate_all(
+        "(dots) => dots.map((one) => getComputedStyle(one).backgroundColor)"
+    )
     assert len(set(dots)) == len(COLOURS)
     page.fill("[aria-label='Price, from']", "20")
     page.press("[aria-label='Price, from']", "Tab")
@@ -80,7 +84,9 @@ def test_price_and_colour_narrow_with_counts_and_swatches(opened: Opener) -> Non
     assert sorted(prices(page)) == wanted
     colours.filter(has_text="Red").click()
     colours.filter(has_text="Blue").click()
-    wanted = [5.0 + n for n in range(1, 60, 2) if 20 <= 5 + n <= 30 and list(COLOURS)[n % 5] in ("red", "blue")]
+    wanted = [
+        5.0 + n for n in range(1, 60, 2) if 20 <= 5 + n <= 30 and list(COLOURS)[n % 5] in ("red", "blue")
+    ]
     status(page, f"{len(wanted)} product")
     assert sorted(prices(page)) == wanted
     assert page.inner_text("#facets .clear") == "Clear 3 filters"
@@ -122,6 +128,3 @@ def test_shirts_of_one_parent_are_apart_outside_the_shop(opened: Opener) -> None
     page = opened(c="shop")
     names(page)
     status(page, "60 results")
-
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
