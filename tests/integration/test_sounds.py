@@ -329,7 +329,7 @@ def test_of_a_recording_that_is_found_by_its_words_the_hit_is_where_they_are(eng
 
 def things(count: int = 60) -> list[NewItem]:
     """Vectors of three modalities, each in a cone of its own, as towers put them."""
-    cones = dict(zip(Modality, directions(3, 4, seed=5), strict=True))
+    cones = dict(zip(MEDIA, directions(3, 4, seed=5), strict=True))
     items = []
     for n, direction in enumerate(directions(count, 4, seed=6)):
         modality = list(MEDIA)[n % 3]

@@ -90,6 +90,7 @@ BELONGS_TO = {
     "fusing": "ranking",
     "check": "engine",
     "admission": "engine",
+    "status": "engine",
 }
 """Modules that the design does not name, and the one of the design that each is a part of."""
 

@@ -16,6 +16,7 @@ const KINDS = [["", "All"], ["image", "Pictures"], ["text", "Texts"], ["audio", 
 let state = fresh();
 let kinds = {}; // of attributes, by name
 let parts = {}; // how many of each modality
+let described = false; // whether both are those of the collection
 let cursor = null;
 let running = null;
 let loading = false;
@@ -94,7 +95,7 @@ function remember() {
 function failed(error, more = false) {
   const told = error instanceof Failed ? error.message : `The page failed: ${error.message}`;
   const id = error.id ? el("p", { class: "small" }, `Request ${error.id}`) : null;
-  const again = el("button", { type: "button", onclick: () => (more ? search({ more }) : state.collection ? search({ push: false }) : start()) }, "Try again");
+  const again = el("button", { type: "button", onclick: () => (more ? search({ more }) : described ? search({ push: false }) : start()) }, "Try again");
   if (more) return $("end").replaceChildren(el("div", { class: "empty", role: "alert" }, el("p", {}, told), again));
   hits = [];
   say("");
@@ -202,6 +203,7 @@ async function showAddressed() {
 
 function draw() {
   document.body.classList.toggle("shop", state.view === "shop");
+  document.body.dataset.kind = state.view === "grid" ? state.kind : "";
   if (document.activeElement !== $("q") || !$("q").value) $("q").value = state.text;
   chips.show(state.terms, changed);
   $("collection").value = state.collection;
@@ -223,9 +225,11 @@ function modalities() {
 }
 
 async function describe() {
+  described = false;
   const told = await call(collectionPath(state.collection));
   kinds = told.attributes;
   parts = told.parts;
+  described = true;
   const options = [["", "Best match"]];
   for (const name of Object.keys(kinds)) {
     if (kinds[name] === "number" && /price|rating|year|popularity|duration/i.test(name)) options.push([`${name}|up`, `${label(name)}, low first`], [`${name}|down`, `${label(name)}, high first`]);
@@ -270,6 +274,7 @@ $("collection").addEventListener("change", async () => {
 $("sort").addEventListener("change", () => changed(() => { state.sort = $("sort").value; }));
 for (const view of ["grid", "shop"]) $(`as-${view}`).addEventListener("click", () => changed(() => { state.view = view; hits = []; }));
 $("why").addEventListener("click", () => changed(() => { state.explain = !state.explain; }));
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });
 $("help").addEventListener("click", () => $("helped").showModal());
 $("filters").addEventListener("click", () => {
   const opened = $("facets").classList.toggle("open");

@@ -15,7 +15,7 @@ export function start(collection, choose) {
     if (event.isComposing) return;
     if (event.key === "ArrowDown" && step(1)) event.preventDefault();
     if (event.key === "ArrowUp" && step(-1)) event.preventDefault();
-    if (event.key === "Escape" && !$("suggestions").hidden) { event.preventDefault(); hide(); }
+    if (event.key === "Escape") { event.preventDefault(); hide(); } // and nothing that was typed is lost
   });
 }
 

@@ -24,10 +24,10 @@ from tests.sounds import save_sound
 from tests.toy import COLOURS, tone
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 ROOT = Path(__file__).parents[3]
-ARTEFACTS = "MMSEARCH_SCREENSHOTS"
+ARTEFACTS = "SCREENSHOTS"
 """Names the folder where screenshots are kept; without it pytest's own."""
 
 Opener: TypeAlias = "Callable[..., Page]"
@@ -37,7 +37,9 @@ EVIL = "<img src=x onerror=document.title=1>"
 
 WATCH = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+document.addEventListener("securitypolicyviolation", (event) => {
+    violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
 """
 
 
@@ -141,15 +143,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=found,
             args=[
-                *[
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    "--disable-quic",
-                    "--no-first-run",
-                    "--disable-background-networking",
-                ],
-                *["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
-                *["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-dev-shm-usage",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={heard}",
                 "--autoplay-policy=no-user-gesture-required",
             ],
@@ -169,12 +172,19 @@ def opened(browser: Browser, site: str) -> Iterator[Opener]:
     told: list[str] = []
 
     def watch(page: Page, base: str, quiet: bool) -> None:
-        page.on("request", lambda one: _ours(one.url, base) or told.append(f"asked {one.url}"))
+        def asked(request: Request) -> None:
+            if urlsplit(request.url).scheme not in ("blob", "data") and not request.url.startswith(
+                base + "/"
+            ):
+                told.append(f"asked {request.url}")
+
+        def said(message: ConsoleMessage) -> None:
+            if quiet and message.type == "error":
+                told.append(f"console: {message.text}")
+
+        page.on("request", asked)
         page.on("pageerror", lambda error: told.append(f"failed: {error}"))
-        if quiet:
-            page.on(
-                "console", lambda one: told.append(f"console: {one.text}") if one.type == "error" else None
-            )
+        page.on("console", said)
 
     def go(
         options: dict[str, Any] | None = None, at: str | None = None, quiet: bool = True, **asked: Any
@@ -196,10 +206,6 @@ def opened(browser: Browser, site: str) -> Iterator[Opener]:
             told += page.evaluate("window.violations ?? []")
         context.close()
     assert not told
-
-
-def _ours(url: str, base: str) -> bool:
-    return urlsplit(url).scheme in ("blob", "data") or url.startswith(base + "/")
 
 
 @pytest.fixture

@@ -28,7 +28,10 @@ TILES = "#results .tile"
 def until(page: Page, first: str) -> list[str]:
     """Wait until the first result is called so; the titles of all."""
     page.wait_for_function(
-        "(title) => document.querySelector('#results:not([aria-busy]) .tile :is(strong, .name, .cap)')?.textContent === title",
+        """(title) => {
+            const first = document.querySelector("#results:not([aria-busy]) .tile :is(strong, .name, .cap)");
+            return first?.textContent === title;
+        }""",
         arg=first,
     )
     return names(page)
@@ -44,7 +47,8 @@ def transfer(page: Page, path: Path, kind: str) -> Any:
     return page.evaluate_handle(
         """([name, kind, data]) => {
             const transfer = new DataTransfer();
-            transfer.items.add(new File([Uint8Array.from(atob(data), (one) => one.charCodeAt(0))], name, { type: kind }));
+            const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type: kind }));
             return transfer;
         }""",
         [path.name, kind, base64.b64encode(path.read_bytes()).decode()],
@@ -109,7 +113,7 @@ def test_a_chosen_a_dropped_and_a_pasted_picture_are_searched_with(opened: Opene
     until(page, "red")
     page.click("#chips [aria-label='Remove red.png']")
     page.evaluate(
-        "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }))",
+        "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, cancelable: true }))",
         transfer(page, blue.with_name("green.png"), "image/png"),
     )
     until(page, "green")
@@ -223,7 +227,8 @@ def test_the_grid_is_justified_and_cuts_nothing_off(opened: Opener, site: str) -
         TILES,
         """(tiles) => tiles.map((one) => {
             const box = one.getBoundingClientRect(), image = one.querySelector("img");
-            return [box.left, box.top, box.right, box.height, box.width / box.height, image?.naturalWidth / image?.naturalHeight || 0];
+            const shape = image?.naturalWidth / image?.naturalHeight || 0;
+            return [box.left, box.top, box.right, box.height, box.width / box.height, shape];
         })""",
     )
     rows: dict[int, list[list[float]]] = {}
@@ -243,7 +248,10 @@ def test_the_grid_is_justified_and_cuts_nothing_off(opened: Opener, site: str) -
     page.wait_for_function("() => [...document.images].every((one) => one.complete)")
     shape = page.eval_on_selector(
         f"{TILES}:has-text('sideways')",
-        "(one) => [one.querySelector('img').naturalWidth, one.querySelector('img').naturalHeight, one.offsetWidth / one.offsetHeight]",
+        """(one) => {
+            const image = one.querySelector("img");
+            return [image.naturalWidth, image.naturalHeight, one.offsetWidth / one.offsetHeight];
+        }""",
     )
     assert shape == [40, 60, pytest.approx(2 / 3, abs=0.02)]
 
@@ -354,7 +362,7 @@ def test_a_link_finds_the_same_and_so_do_back_and_forth(opened: Opener) -> None:
     page.select_option("#sort", "title|up")
     last = until(page, "arch")
     page.keyboard.press("Escape")
-    other = opened(**{key: value for key, value in _parameters(page.url).items()})
+    other = opened(**_parameters(page.url))
     assert until(other, "arch") == last
     assert other.locator("#chips li.minus").count() == 1
     page.reload()

@@ -14,6 +14,8 @@ from tests.toy import COLOURS
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
 CARDS = "#results .product"
 KIND = ("Shirt", "Hat")
 
@@ -126,6 +128,3 @@ def test_shirts_of_one_parent_are_apart_outside_the_shop(opened: Opener) -> None
     page = opened(c="shop")
     names(page)
     status(page, "60 results")
-
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -17,7 +17,10 @@ from tests.serving import serving
 if TYPE_CHECKING:
     from playwright.sync_api import Route
 
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
 TILES = "#results .tile"
+AGAIN = "#results button:text-is('Try again')"
 
 
 def port_of(address: str) -> int:
@@ -79,7 +82,7 @@ def test_a_server_that_stops_is_told_and_tried_again(opened: Opener, served_home
     page.press("#q", "Enter")
     page.wait_for_selector("#results >> text=The server does not answer. Is it running?")
     with serving(served_home, port=port_of(address)):
-        page.click("#results >> text=Try again")
+        page.click(AGAIN)
         page.wait_for_selector(TILES)
         assert page.input_value("#q") == "a dog"
         page.goto("about:blank")
@@ -93,14 +96,14 @@ def test_a_busy_server_is_told_and_tried_again(opened: Opener, served_home: Path
         assert "too busy" in told or "takes longer" in told
         assert "Request " in told, "what to look for in the log"
     with serving(served_home, port=port_of(address)):
-        page.click("#results >> text=Try again")
+        page.click(AGAIN)
         page.wait_for_selector(TILES)
         page.goto("about:blank")
 
 
 def test_a_server_with_keys_asks_for_one_and_pictures_come_too(opened: Opener, served_home: Path) -> None:
     keys = Keys(served_home)
-    key, secret = keys.create("page", ["search"])
+    key, secret = keys.create("page", "search")
     try:
         with serving(served_home) as address:
             page = opened(at=address, quiet=False, c="photos", m="image")
@@ -124,6 +127,3 @@ def test_a_server_with_keys_asks_for_one_and_pictures_come_too(opened: Opener, s
                 one.goto("about:blank")
     finally:
         keys.revoke(key.id)
-
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
