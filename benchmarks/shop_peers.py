@@ -110,7 +110,8 @@ class _Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        assert self.process.stdout is not None and self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
         self.answers, self.asks = self.process.stdout, self.process.stdin
         if self.answers.readline().strip() != "ready":
             raise RuntimeError(f"{name} did not start")
@@ -197,6 +198,4 @@ def _exact(
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        json.dumps(compare(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))) + "\n"
-    )
+    sys.stdout.write(json.dumps(compare(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))) + "\n")

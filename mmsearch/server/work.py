@@ -17,7 +17,10 @@ _T = TypeVar("_T")
 
 
 class Work:
-    """Threads for searches and one for writes, so that neither keeps the other waiting. ``wrote`` is called after a write."""
+    """Threads for searches and one for writes, so that neither keeps the other waiting.
+
+    ``wrote`` is called after each write.
+    """
 
     def __init__(self, options: Options, wrote: Callable[[], None] = lambda: None) -> None:
         self._options = options
