@@ -15,6 +15,7 @@ from mmsearch.encoders import Encoder
 from mmsearch.engine import Engine
 from mmsearch.errors import MmsearchError
 from mmsearch.rows import CollectionInfo
+from mmsearch.server.answers import results_json
 from mmsearch.server.batching import SharedEncoder
 from mmsearch.shapes import Facet
 from mmsearch.types import Query, Term
@@ -26,6 +27,9 @@ logger = logging.getLogger("mmsearch.server")
 
 PAUSE = 0.05
 """Seconds at least from one look at what was written to the next: what comes closer together is read in one go."""
+
+
+WARM = "warm up befoer anybody comes"
 
 
 class Engines:
@@ -109,8 +113,10 @@ class Engines:
             try:
                 engine = self.get(info.name)
                 facets = tuple(Facet(name) for name in engine.attribute_kinds())
-                for _ in range(2):  # what the second one does is what the others do
-                    engine.results(Query(terms=(Term(text="warm up"),), hybrid=True, facets=facets))
+                # A filter, and a word that must be corrected: each loads a library.
+                query = Query(terms=(Term(text=WARM),), hybrid=True, facets=facets, where="added > '2000-01-01' and key != ''")
+                for _ in range(3):
+                    results_json(info.name, engine.results(query))
                 self.writer(info.name)
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
