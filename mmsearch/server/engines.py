@@ -25,7 +25,7 @@ __all__ = ["Engines"]
 logger = logging.getLogger("mmsearch.server")
 
 
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds at least from one look at what was written to the next: what comes closer together is read in one go."""
 
 
@@ -114,7 +114,12 @@ class Engines:
                 engine = self.get(info.name)
                 facets = tuple(Facet(name) for name in engine.attribute_kinds())
                 # A filter, and a word that must be corrected: each loads a library.
-                query = Query(terms=(Term(text=WARM),), hybrid=True, facets=facets, where="added > '2000-01-01' and key != ''")
+                query = Query(
+                    terms=(Term(text=WARM),),
+                    hybrid=True,
+                    facets=facets,
+                    where="added > '2000-01-01' and key != ''",
+                )
                 for _ in range(3):
                     results_json(info.name, engine.results(query))
                 self.writer(info.name)
