@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import uvicorn
 from fastapi import FastAPI
 
@@ -12,15 +10,8 @@ from mmsearch.server.options import Options
 __all__ = ["run"]
 
 
-SWITCH = 0.0005
-"""Seconds that a thread may go on while others want the interpreter."""
-
-
 def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
-    # A search gives the interpreter up dozens of times, and would each time wait so long (usually 5 ms) for a thread
-    # that computes in Python, such as the one that writes.
-    sys.setswitchinterval(SWITCH)
     uvicorn.run(
         app,
         host=host,
