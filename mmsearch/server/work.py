@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from mmsearch.server.options import Options
@@ -15,14 +15,17 @@ __all__ = ["Work"]
 
 _T = TypeVar("_T")
 
+SEEN = 1.0
+"""Seconds that a write is waited for until searches see it."""
+
 
 class Work:
     """Threads for searches and one for writes, so that neither keeps the other waiting.
 
-    ``wrote`` is called after each write.
+    ``wrote`` is called after each write; what it returns is done when searches see it.
     """
 
-    def __init__(self, options: Options, wrote: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, options: Options, wrote: Callable[[], Future[None]]) -> None:
         self._options = options
         self._wrote = wrote
         self._read = ThreadPoolExecutor(options.workers, "search")
@@ -35,15 +38,13 @@ class Work:
         return await self._run(self._read, self._options.workers + self._options.waiting, do)
 
     async def write(self, do: Callable[[], _T]) -> _T:
-        """The same on the thread that writes. A write that takes too long is answered 503 and goes on."""
+        """The same on the thread that writes, answered when searches see what was written.
 
-        def write() -> _T:
-            try:
-                return do()
-            finally:
-                self._wrote()
-
-        return await self._run(self._write, 1 + self._options.waiting, write)
+        A write that takes too long is answered 503 and goes on.
+        """
+        told = await self._run(self._write, 1 + self._options.waiting, do)
+        await asyncio.wait([asyncio.wrap_future(self._wrote())], timeout=SEEN)
+        return told
 
     async def _run(self, pool: ThreadPoolExecutor, most: int, do: Callable[[], _T]) -> _T:
         with self._lock:
