@@ -24,7 +24,7 @@ from benchmarks.shop_server import latencies
 from mmsearch import Engine, Modality, Query, Term
 from mmsearch.types import Vectors
 
-K, QUERIES, ROUNDS = 20, 40, 3
+K, QUERIES, ROUNDS = 20, 30, 2
 
 PACKAGES = {"qdrant_local": "qdrant-client==1.20.0", "lancedb": "lancedb==0.40.0"}
 

@@ -115,9 +115,10 @@ def _best_parts(page: Page, rows: NDArray[np.int64]) -> dict[int, int]:
 def _copies(page: Page, items: dict[int, Item]) -> dict[int, tuple[str, ...]]:
     """Keys of the byte-identical items of each that may be shown as well."""
     contents = {item.content_hash for item in items.values() if item.content_hash is not None}
-    if not contents:
-        return {}
     columns = page.state.columns
+    every = columns.contents
+    if not contents or len(every.vocabulary) == len(every.rows):  # no two are alike
+        return {}
     may = columns.mask(page.query.where, page.query.path)
     eligible = np.zeros(len(may), np.bool_)
     eligible[: len(page.made.eligible)] = page.made.eligible
