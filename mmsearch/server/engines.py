@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -129,10 +128,6 @@ class Engines:
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
         from mmsearch import writes  # noqa: F401  the first write need not wait for this
-
-        # What was read until now stays for good: looking through it for garbage takes a tenth of a second each time.
-        gc.collect()
-        gc.freeze()
 
     def close(self) -> None:
         """Close everything."""

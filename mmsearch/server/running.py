@@ -12,6 +12,7 @@ __all__ = ["run"]
 
 def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
+    app.state.own_process = True
     uvicorn.run(
         app,
         host=host,
