@@ -26,7 +26,7 @@ check: $(VENV)/.installed-dev ## style, types and house rules
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -q tests/unit/test_house.py
 
-test-extras: $(VENV)-extras/.installed-extras ## the tests that need torch or the voice extra; they have an environment of their own
+test-extras: $(VENV)-extras/.installed-extras ## the tests that need torch, the voice extra or many packages; they have an environment of their own
 	$(VENV)-extras/bin/python -m pytest tests/extras
 
 bench: $(VENV)/.installed-dev ## the figures of benchmarks/README.md: make bench DATA=folder

@@ -9,11 +9,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks import cold_query, index_speed, measure, mixed_list, reindex, scale, vit_folder
+from benchmarks import (
+    cold_query,
+    index_speed,
+    measure,
+    mixed_list,
+    reindex,
+    scale,
+    shop_relevance,
+    vit_folder,
+)
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     measure.report("machine", measure.machine(), Path(sys.argv[2]))
-    for benchmark in (scale, reindex, cold_query, index_speed, vit_folder, mixed_list):
+    for benchmark in (scale, reindex, cold_query, index_speed, vit_folder, mixed_list, shop_relevance):
         benchmark.main()

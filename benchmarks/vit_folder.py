@@ -7,7 +7,6 @@ The weights are random (see ``benchmarks.peer``), so this compares speed and mem
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import shutil
@@ -16,46 +15,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from benchmarks import measure, photos
 from benchmarks.index_speed import MMSEARCH
 from benchmarks.peer import Rclip
+from mmsearch.training.clip_tokenizer import clip_tokenizer
 
 ROUNDS = 1
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
-
-def clip_tokenizer(vocabulary: Path) -> Tokenizer:
-    """CLIP's tokenizer from the list of merges that open_clip carries."""
-    lines = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")
-    merges = [(one, other) for one, other in (line.split() for line in lines[1 : 49152 - 256 - 2 + 1])]
-    letters = _byte_letters()
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges)]
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    ids = {word: number for number, word in enumerate([*words, start, end])}
-    tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=end, end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $0 {end}", special_tokens=[(start, ids[start]), (end, ids[end])]
-    )
-    return tokenizer
-
-
-def _byte_letters() -> list[str]:
-    """The letters that stand for bytes, in CLIP's order: the printable ones first, then the others moved past 255."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + number) for number in range(len(others))]
 
 
 def model_folder(rclip: Rclip, work: Path) -> Path:
@@ -104,6 +71,7 @@ def model_folder(rclip: Rclip, work: Path) -> Path:
                 "file": "text.onnx",
                 "precision": "float32",
                 "tokenizer": "tokenizer.json",
+                "clean": "lower",
                 "context": 77,
                 "pad_to": 77,
                 "dtype": "int64",

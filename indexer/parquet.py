@@ -52,7 +52,8 @@ class ParquetReader:
             self._file = pq.ParquetFile(file)
             metadata = self._file.schema_arrow.metadata or {}
             self.header = header_from(json.loads(metadata.get(b"mmsearch", b"null")))
-            if not self._file.schema_arrow.equals(_schema(pa, self.header)):
+            schemas = [_schema(pa, self.header), _schema(pa, self.header, sources=False)]
+            if not any(map(self._file.schema_arrow.equals, schemas)):
                 raise ValueError("its columns are not those of an export")
         except self._damages as error:
             raise MediaError(
@@ -82,7 +83,8 @@ class ParquetReader:
                 yield f"row {number}", row
 
 
-def _schema(pa: Any, header: Header) -> Any:
+def _schema(pa: Any, header: Header, *, sources: bool = True) -> Any:
+    """The columns of an export; without ``sources`` those of version 1."""
     part = pa.struct(
         [
             ("modality", pa.string()),
@@ -90,6 +92,7 @@ def _schema(pa: Any, header: Header) -> Any:
             ("end", pa.float64()),
             ("page", pa.int64()),
             ("text", pa.string()),
+            *([("source", pa.string())] if sources else []),
             ("vector", pa.list_(pa.float16(), header.space.dim)),
         ]
     )

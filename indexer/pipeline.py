@@ -17,9 +17,9 @@ from indexer.prepare import Prepared, Preparer
 from indexer.report import Listener, Progress, Report, Skipped, printable
 from indexer.scan import scan
 from indexer.speech import TRANSCRIBED, Speech
-from mmsearch.catalog import FileRecord, FileUpdate
 from mmsearch.engine import Engine
 from mmsearch.errors import MediaError, PruneRefused
+from mmsearch.rows import FileRecord, FileUpdate
 from mmsearch.types import Image, Modality, NewItem, NewPart
 
 __all__ = ["index"]

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from indexer.scan import Scan
-from mmsearch.catalog import FileRecord
 from mmsearch.errors import PruneRefused
+from mmsearch.rows import FileRecord
 
 __all__ = ["File", "Plan", "make_plan"]
 

@@ -32,12 +32,12 @@ class Skipped:
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """What a run did, in files.
+    """What a run did, in files, or in products of a feed.
 
     ``copies`` of the added and updated ones had content that was known, and were not encoded; in ``transcribed`` ones
-    what is said was written down. ``notes`` are about files that were indexed although something was odd. ``seconds``:
-    scan (folders and comparison), read and decode (summed over threads), encode (that of sounds too), commit, save;
-    ``total`` on the clock.
+    what is said was written down; of ``attributes_only`` (products among the updated) nothing but attributes changed.
+    ``notes`` are about what was indexed although something was odd. ``seconds``: scan (folders and comparison), read
+    and decode (summed over threads; fetching too), encode (that of sounds too), commit, save; ``total`` on the clock.
     """
 
     added: int = 0
@@ -47,6 +47,7 @@ class Report:
     unchanged: int = 0
     copies: int = 0
     transcribed: int = 0
+    attributes_only: int = 0
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
     notes: list[Skipped] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(

@@ -13,7 +13,7 @@ from indexer.report import Listener, Progress, Skipped, printable
 from mmsearch.errors import ConfigError
 from mmsearch.media import modality_of
 from mmsearch.sound import needs_extra
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 
 __all__ = ["LEFT_OUT", "Scan", "scan"]
 
@@ -71,7 +71,7 @@ class Scan:
 def scan(
     root: str,
     exclude: Sequence[str] = (),
-    modalities: Collection[Modality] = tuple(Modality),
+    modalities: Collection[Modality] = MEDIA,
     progress: Listener | None = None,
 ) -> Scan:
     """All files of ``modalities`` below the folder ``root``, or that file itself.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.prepare import Prepared
-from mmsearch.catalog import FileRecord
 from mmsearch.engine import Engine
 from mmsearch.errors import MissingExtra
 from mmsearch.media import modality_of
+from mmsearch.rows import FileRecord
 from mmsearch.types import Modality, NewPart
 
 if TYPE_CHECKING:

@@ -41,7 +41,9 @@ __all__ = [
 Format: TypeAlias = Literal["jsonl", "parquet"]
 Progress: TypeAlias = Callable[[int], None]
 
-VERSION = 1
+VERSION = 2
+"""Of the files that are written. Version 1 did not know of products: its parts have no ``source``."""
+
 BATCH = 500
 """Items of one transaction on import, of one row group on export."""
 
@@ -193,9 +195,9 @@ def header_from(record: object) -> Header:
     """The header of a parsed JSON object; raises ``ValueError`` if it is none, ``SchemaTooNew``."""
     if not isinstance(record, dict) or record.get("mmsearch") != "collection":
         raise ValueError("this is no export of mmsearch")
-    if record.get("format") != VERSION:
+    if record.get("format") not in (1, VERSION):
         raise SchemaTooNew(
-            f"the file has format {record.get('format')!r}, this mmsearch reads {VERSION}: install a newer one"
+            f"the file has format {record.get('format')!r}, this mmsearch reads up to {VERSION}: install a newer one"
         )
     space = record["space"]
     return Header(
@@ -241,6 +243,7 @@ def _record(item: Item, vectors: Mapping[int, Any]) -> dict[str, Any]:
                 "end": part.end,
                 "page": part.page,
                 "text": part.text,
+                "source": part.source,
                 "vector": vectors[part.id].tobytes(),
             }
             for part in item.parts
@@ -277,6 +280,7 @@ def _new_item(record: dict[str, Any], header: Header) -> NewItem:
                 end=_optional(part["end"], float, int),
                 page=_optional(part["page"], int),
                 text=_optional(part["text"], str),
+                source=_optional(part.get("source"), str),
                 vector=_vector(part["vector"], header.space.dim),
             )
             for part in _typed(record["parts"], list)

@@ -6,7 +6,6 @@ removed parts leave tombstones, so that a reader can ask for what changed since 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
@@ -20,62 +19,19 @@ from numpy.typing import NDArray
 
 from mmsearch.database import Database, blocks, chunks, listed, named_rows, translated
 from mmsearch.errors import CollectionNotFound, ItemError, ItemNotFound
-from mmsearch.rows import float16, part_of, read_items
+from mmsearch.rows import (
+    Candidates,
+    Changes,
+    CollectionInfo,
+    FileRecord,
+    FileUpdate,
+    Identity,
+    float16,
+    only_products,
+    part_of,
+    read_items,
+)
 from mmsearch.types import Ids, Item, Modality, NewItem, Part, Vectors
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """A named set of items that share one encoder. ``model`` is the name or folder it was made with."""
-
-    id: int
-    name: str
-    model: str
-    space: str
-    dim: int
-    created: datetime
-    items: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileRecord:
-    """What the catalog knows of a file without opening it."""
-
-    id: int
-    size: int
-    mtime_ns: int
-    content_hash: bytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileUpdate:
-    """A file that was renamed or touched: its content, and so its parts and vectors, are the same."""
-
-    id: int
-    key: str
-    size: int
-    mtime_ns: int
-    title: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Changes:
-    """What happened to a collection up to a revision (and its tag). ``parts``: new ids, ascending, and vectors."""
-
-    revision: int
-    tag: int
-    parts: Mapping[Modality, tuple[Ids, NDArray[np.float16]]]
-    removed: Ids
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidates:
-    """Parts, ascending by id: ``ids`` (n,), ``owners`` (n,) item ids, content hashes of the items, vectors (n, dim)."""
-
-    ids: Ids
-    owners: Ids
-    hashes: Sequence[bytes | None]
-    vectors: NDArray[np.float16]
 
 
 class Catalog(Database):
@@ -103,29 +59,42 @@ class Catalog(Database):
     # -- collections ---------------------------------------------------------------------------------------------
 
     def collections(self) -> list[CollectionInfo]:
-        """All collections with their number of items, by name."""
-        items = "(SELECT count(*) FROM items i WHERE i.collection_id = c.id)"
-        query = f"SELECT c.*, {items} FROM collections c ORDER BY c.name"
+        """All collections with their number of items, by name; those that ``mmsearch.shadows`` hides are left out."""
+        items = "(SELECT count(*) FROM items i WHERE i.collection_id = collections.id)"
+        query = f"SELECT {_COLUMNS}, {items} FROM collections WHERE {_SHOWN} ORDER BY name"
         with self.reading() as connection:
             return [_collection(row) for row in connection.execute(query)]
 
     def collection(self, name: str) -> CollectionInfo:
         """The collection called ``name`` (its item count is left at 0). Raises ``CollectionNotFound``."""
         with self.reading() as connection:
-            row = connection.execute("SELECT * FROM collections WHERE name = ?", (name,)).fetchone()
+            query = f"SELECT {_COLUMNS} FROM collections WHERE name = ? AND {_SHOWN}"
+            row = connection.execute(query, (name,)).fetchone()
         if row is None:
             known = ", ".join(found.name for found in self.collections()) or "none yet"
             raise CollectionNotFound(f"no collection {name!r} in {self.home}; there are: {known}")
         return _collection(row)
 
-    def create_collection(self, name: str, *, model: str, space: str, dim: int) -> CollectionInfo:
+    def collection_by_id(self, collection: int) -> CollectionInfo | None:
+        """The collection with this id as it is now, hidden ones too; None if it was deleted."""
+        query = f"SELECT {_COLUMNS} FROM collections WHERE id = ?"
+        with self.reading() as connection:
+            row = connection.execute(query, (collection,)).fetchone()
+        return None if row is None else _collection(row)
+
+    def epoch(self, collection: int) -> int:
+        """The revision before which nothing that was derived from a collection is of use; 0 if it was deleted."""
+        with self.reading() as connection:
+            return epoch_of(connection, collection)[0]
+
+    def create_collection(self, name: str, identity: Identity) -> CollectionInfo:
         """Make a collection, or return the one of that name."""
         if not name.strip():
             raise ItemError("the name of a collection must not be empty")
         from mmsearch import writes
 
         with self.transaction() as connection:
-            writes.create_collection(connection, name, model=model, space=space, dim=dim)
+            writes.create_collection(connection, name, identity)
         return self.collection(name)
 
     def delete_collection(self, name: str) -> int:
@@ -199,8 +168,10 @@ class Catalog(Database):
         """New vectors with ids above ``after`` (by modality) and ids removed later than revision ``since``."""
         with self.reading() as connection:
             revision, tag = newest(connection)
+            epoch, space = epoch_of(connection, collection)
             starts = {after.get(modality, 0) for modality in Modality}
             newer = f"p.id > {min(starts)}"
+            products = only_products(connection, collection, since)
             if len(starts) > 1:  # else the vectors of a modality that is known would all be read again
                 each = [
                     f"(p.modality = '{modality}' AND p.id > {after.get(modality, 0)})"
@@ -209,7 +180,15 @@ class Catalog(Database):
                 newer += f" AND ({' OR '.join(each)})"
             query = "SELECT p.id, p.modality, v.data FROM parts p JOIN vectors v ON v.part_id = p.id"
             others = f"SELECT id FROM collections WHERE id <> {collection} LIMIT 1"
-            if connection.execute(others).fetchone() is not None:
+            if (
+                since and len(starts) == 1
+            ):  # what is new belongs to items that changed: nothing of others is read
+                query = (
+                    "SELECT p.id, p.modality, v.data FROM items i CROSS JOIN parts p ON p.item_id = i.id"
+                    " CROSS JOIN vectors v ON v.part_id = p.id"
+                )
+                newer += f" AND i.collection_id = {collection} AND i.revision > {since}"
+            elif connection.execute(others).fetchone() is not None:
                 query += f" JOIN items i ON i.id = p.item_id AND i.collection_id = {collection}"
             query += f" WHERE {newer} ORDER BY p.id"
             pieces: dict[Modality, list[tuple[Ids, NDArray[np.float16]]]] = {}
@@ -232,7 +211,7 @@ class Catalog(Database):
             )
             for modality, some in pieces.items()
         }
-        return Changes(revision, tag, found, removed)
+        return Changes(revision, tag, epoch, space, found, removed, products)
 
     def part_counts(self, collection: int) -> dict[Modality, int]:
         """Number of parts by modality."""
@@ -387,7 +366,16 @@ def newest(connection: sqlite3.Connection) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 0)
 
 
+def epoch_of(connection: sqlite3.Connection, collection: int) -> tuple[int, str]:
+    """The epoch of a collection and its space; (0, "") if it was deleted."""
+    row = connection.execute("SELECT epoch, space FROM collections WHERE id = ?", (collection,)).fetchone()
+    return (row[0], row[1]) if row else (0, "")
+
+
+_COLUMNS = "id, name, model, space, dim, created, epoch"
+_SHOWN = "id NOT IN (SELECT shadow_id FROM shadows)"
+
+
 def _collection(row: Any) -> CollectionInfo:
-    return CollectionInfo(
-        row[0], row[1], row[2], row[3], row[4], datetime.fromtimestamp(row[5], UTC), *row[6:]
-    )
+    created = datetime.fromtimestamp(row[5], UTC)
+    return CollectionInfo(row[0], row[1], row[2], row[3], row[4], created, *row[6:])

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.catalog import Catalog, CollectionInfo
+from mmsearch.catalog import Catalog
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
-from mmsearch.rows import FLOAT16
+from mmsearch.rows import FLOAT16, CollectionInfo
 from mmsearch.snapshots import Snapshots
 
 _NO_VECTOR = "SELECT p.item_id FROM parts p LEFT JOIN vectors v ON v.part_id = p.id WHERE v.part_id IS NULL"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch import filters
-from mmsearch.catalog import Catalog, newest
+from mmsearch.catalog import Catalog, epoch_of, newest
 from mmsearch.column import Column, Vocabulary
 from mmsearch.database import chunks, listed
 from mmsearch.types import Ids, Modality
@@ -85,7 +85,7 @@ class Columns:
         with catalog.reading() as connection:
             self.revision, self.tag = newest(connection)
             self.item_ids: Ids = self._new_items(connection, 0)
-            self.parts = self._new_parts(connection, 0)
+            self.parts = self._new_parts(connection, 0, 0)
 
     def mask(self, where: str | None, path: str | None = None) -> NDArray[np.bool_]:
         """Which item rows (n,) pass the filter expression and the glob over keys.
@@ -152,7 +152,7 @@ class Columns:
     def advance(self) -> Columns:
         """This state brought up to the catalog's newest revision. Costs what the changed items cost.
 
-        Not for two threads at a time.
+        Read anew if the collection has another model since: then all parts are others. Not for two threads at a time.
         """
         following = object.__new__(Columns)
         following._catalog, following._collection, following._lock = (
@@ -164,6 +164,8 @@ class Columns:
         with self._lock:
             loaded = dict(self._columns)
         with self._catalog.reading() as connection:
+            if epoch_of(connection, self._collection)[0] > self.revision:
+                return Columns(self._catalog, self._collection)
             where = f"collection_id = {self._collection} AND revision > {self.revision}"
             changed = np.sort(_ids(connection, f"SELECT id FROM items WHERE {where}"))
             gone = _ids(connection, f"SELECT part_id FROM tombstones WHERE {where}")
@@ -172,7 +174,7 @@ class Columns:
             new = changed[changed > last]
             following.item_ids = np.concatenate([self.item_ids, new]) if len(new) else self.item_ids
             newest_part = max((int(old.ids[-1]) for old in self.parts.values() if len(old.ids)), default=0)
-            added = following._new_parts(connection, newest_part)
+            added = following._new_parts(connection, newest_part, self.revision)
             following.parts = {
                 modality: _moved(old, added[modality], gone) for modality, old in self.parts.items()
             }
@@ -212,7 +214,9 @@ class Columns:
                     name, place = names[row[3]]
                     fresh[name].append((row[0], row[place]))
             for name in built_in:
-                fresh[name] += connection.execute(f"{self._built_in(name)} AND id IN ({listed(some)})")
+                # By id: else SQLite would walk the index of the collection.
+                query = self._built_in(name).replace("WHERE collection_id", "WHERE +collection_id")
+                fresh[name] += connection.execute(f"{query} AND id IN ({listed(some)})")
         places, known = _places(self.item_ids, changed)
         for name, column in columns.items():
             ids, values = zip(*fresh[name], strict=True) if fresh[name] else ((), ())
@@ -224,8 +228,13 @@ class Columns:
         query = f"SELECT id FROM items WHERE collection_id = {self._collection} AND id > {after} ORDER BY id"
         return _ids(connection, query)
 
-    def _new_parts(self, connection: sqlite3.Connection, after: int) -> dict[Modality, Parts]:
+    def _new_parts(self, connection: sqlite3.Connection, after: int, since: int) -> dict[Modality, Parts]:
         query = f"SELECT id, item_id, modality FROM parts WHERE id > {after} ORDER BY id"
+        if since:  # what is new belongs to items that changed: nothing of other collections is read
+            query = (
+                "SELECT p.id, p.item_id, p.modality FROM items i CROSS JOIN parts p ON p.item_id = i.id"
+                f" WHERE i.collection_id = {self._collection} AND i.revision > {since} AND p.id > {after} ORDER BY p.id"
+            )
         rows = connection.execute(query).fetchall()
         found = {}
         for modality in Modality:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -22,8 +23,14 @@ __all__ = [
     "models_folder",
 ]
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = str
+"""Where vectors are searched and torch encodes: ``auto``, ``cpu``, or ``cuda`` with how vectors lie on the GPUs, as in
+``cuda:flat`` or ``cuda:ivfpq:shards``: a kind of index (``flat``, ``ivfpq``, ``cagra``), and whether each GPU holds
+all vectors (``replicas``) or a part of them (``shards``)."""
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16"]
+
+DEVICE = re.compile(r"auto|cpu|cuda(?::(flat|ivfpq|cagra))?(?::(replicas|shards))?")
+"""What a ``Device`` may be; its groups are kind and layout."""
 
 
 def _text(value: object) -> str:
@@ -34,6 +41,14 @@ def _text(value: object) -> str:
 
 def _folder(value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
+
+
+def _device(value: object) -> str:
+    if not isinstance(value, str) or not DEVICE.fullmatch(value):
+        raise ValueError(
+            "must be auto, cpu or cuda (or cuda:flat, cuda:ivfpq, cuda:cagra, and :replicas or :shards behind)"
+        )
+    return value
 
 
 def _choice(*words: str) -> Callable[[object], object]:
@@ -61,6 +76,20 @@ def _count(value: object) -> int:
     return value
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    import ipaddress
+
+    listed = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
+        raise ValueError("must be networks like 10.0.0.0/8")
+    for one in listed:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError:
+            raise ValueError(f"must be networks like 10.0.0.0/8 (not {one!r})") from None
+    return tuple(listed)
+
+
 def _about(read: Callable[[object], object], about: str) -> dict[str, Any]:
     return {"read": read, "help": about}
 
@@ -84,8 +113,8 @@ class Settings:
     device: Device = field(
         default="auto",
         metadata=_about(
-            _choice("auto", "cpu", "cuda"),
-            "Where vectors are searched, and where torch encodes: auto, cpu or cuda.",
+            _device,
+            "Where vectors are searched, and where torch encodes: auto, cpu, cuda or cuda:KIND (docs/operations.md).",
         ),
     )
     threads: int | None = field(
@@ -102,6 +131,13 @@ class Settings:
         default=False,
         metadata=_about(
             _switch, "Whether torch compiles the towers: minutes at the start, then faster batches."
+        ),
+    )
+    fetch_from: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            _networks,
+            "Private networks that pictures of products may be fetched from, like 10.0.0.0/8, ::1. None if not given.",
         ),
     )
     models: Path | None = field(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.encoders import Encoder
 from mmsearch.errors import ItemError, QueryError
+from mmsearch.fusing import fuse
 from mmsearch.ranking import compose
-from mmsearch.types import Image, Modality, NewItem, NewPart, Term, Vector, Vectors, Waveform
+from mmsearch.types import Image, Modality, NewItem, NewPart, Part, Term, Vector, Vectors, Waveform
 
 
 def check_items(new: Sequence[NewItem]) -> None:
@@ -44,6 +46,9 @@ def encode_items(new: Sequence[NewItem], dim: int, encoder: Callable[[], Encoder
                         f"{item.key}: the vector of part {m} needs {dim} finite numbers, not all zero"
                     )
                 rows[n][m] = unit
+            elif part.modality is Modality.FUSED:
+                if all(other.modality is Modality.FUSED for other in item.parts):
+                    raise ItemError(f"{item.key}: a fused part is made of others, and there are none")
             elif part.modality is Modality.TEXT and not isinstance(part.content, str | None):
                 raise ItemError(f"{item.key}: part {m} is a text: its content must be a string")
             elif part.content is None or (isinstance(part.content, str) and not part.content.strip()):
@@ -61,7 +66,27 @@ def encode_items(new: Sequence[NewItem], dim: int, encoder: Callable[[], Encoder
             encoded = np.stack([_sound(part.content, encoder(), _span(part)) for part in found])
         for (n, m), vector in zip(places[modality], encoded, strict=True):
             rows[n][m] = vector
+    for item, owned in zip(new, rows, strict=True):
+        if any(row is None for row in owned):
+            _fuse(item, owned, encoder().means)
     return [np.stack([row for row in item if row is not None]).astype(np.float32) for item in rows]
+
+
+def _fuse(item: NewItem, rows: list[Vector | None], means: Mapping[Modality, Vector]) -> None:
+    """Give the fused parts of an item, which have none, their vector."""
+    others = [(part, row) for part, row in zip(item.parts, rows, strict=True) if row is not None]
+    vector = fuse([part for part, _ in others], np.stack([row for _, row in others]), means)
+    if vector is None:
+        raise ItemError(f"{item.key}: the vectors of its parts cancel out: no fused one can be made of them")
+    for place, row in enumerate(rows):
+        if row is None:
+            rows[place] = vector
+
+
+def with_vector(part: Part, vector: Vector) -> NewPart:
+    """A part as it is stored, with this vector."""
+    kept = (field.name for field in dataclasses.fields(Part) if field.name not in ("id", "ordinal"))
+    return NewPart(vector=vector, **{name: getattr(part, name) for name in kept})
 
 
 def encode_term(

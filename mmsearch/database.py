@@ -115,6 +115,16 @@ class Database:
             except DBAPIError as error:
                 raise error.orig or error from error
 
+    def shrink(self) -> None:
+        """Give the room of deleted rows back to the disk. The file is written anew: that takes a while and room."""
+        with (
+            self.writing(what="shrinking the catalog"),
+            translated(self.path),
+            contextlib.closing(self._connect()) as connection,
+        ):
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextlib.contextmanager
     def writing(self, wait: float = 10.0, what: str = "") -> Iterator[None]:
         """Hold the right to write for a while; nested use is fine.
@@ -197,6 +207,11 @@ class Database:
             return
         if version is not None:
             self._refuse_newer(version)
+        if self.read_only:
+            raise StoreError(
+                f"{self.path} was written by an older mmsearch (schema {version}) and must be brought to {SCHEMA} "
+                "once: open it as a user who may write there"
+            )
         with self.writing(what="making the catalog" if version is None else "migrating the catalog"):
             if version is None:
                 with translated(self.path):

@@ -155,6 +155,11 @@ def _read_markdown(text: str) -> tuple[str | None, str]:
     return title or heading, plain
 
 
+def without_markup(text: str) -> str:
+    """The text of a piece of HTML, paragraphs set apart by blank lines; what has no tags is given back as it is."""
+    return _read_html(text)[1] if re.search(r"</?[a-z][a-z0-9]*(\s[^<>]*)?/?>", text, re.I) else text
+
+
 def _read_html(markup: str) -> tuple[str | None, str]:
     """(title or first heading, text); blocks are set apart by blank lines, blanks within them are one space.
 

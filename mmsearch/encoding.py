@@ -140,11 +140,13 @@ def _encode(encoder: Encoder, modality: Modality, contents: Sequence[Any]) -> Ve
     return np.stack([compose(list(found), [1.0] * len(found)) for found in parts])
 
 
-def ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """What ``work`` makes of each item, a few of them ahead of whoever asks."""
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], most: int = AHEAD
+) -> Iterator[_R]:
+    """What ``work`` makes of each item, up to ``most`` of them ahead of whoever asks."""
     rest = iter(items)
     waiting: collections.deque[Future[_R]] = collections.deque(
-        pool.submit(work, item) for item in islice(rest, AHEAD)
+        pool.submit(work, item) for item in islice(rest, most)
     )
     while waiting:
         result = waiting.popleft().result()

@@ -13,7 +13,8 @@
     │   ├── CatalogBusy               4   503   another process is writing
     │   ├── SpaceMismatch             4   409   vectors of two spaces would meet
     │   ├── SchemaTooNew              4   500   the catalog was written by a newer mmsearch
-    │   └── PruneRefused              4   409   too much has vanished; nothing was removed
+    │   ├── PruneRefused              4   409   too much has vanished; nothing was removed
+    │   └── MigrationRefused          4   409   some items cannot be encoded by the new model; nothing was switched
     └── ModelError                    5   500   a model folder is missing, damaged or lacks a modality
         └── MissingExtra              5   501   an optional dependency is not installed
 
@@ -23,6 +24,8 @@ which file or field, and what to do. Only ``mmsearch.cli`` and ``mmsearch.server
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "CatalogBusy",
     "CollectionNotFound",
@@ -30,6 +33,7 @@ __all__ = [
     "ItemError",
     "ItemNotFound",
     "MediaError",
+    "MigrationRefused",
     "MissingExtra",
     "MmsearchError",
     "ModelError",
@@ -120,6 +124,16 @@ class PruneRefused(StoreError):
     """Too many files have vanished at once; nothing was removed."""
 
     http_status = 409
+
+
+class MigrationRefused(StoreError):
+    """Some items cannot be encoded by the new model; nothing was switched. ``items``: key -> reason."""
+
+    http_status = 409
+
+    def __init__(self, message: str, items: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.items = items
 
 
 class ModelError(MmsearchError):

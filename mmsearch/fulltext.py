@@ -95,12 +95,27 @@ class FullText:
     def scores(self, code: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Item rows that hold the stem ``code``, and the BM25 of it in each."""
         slots, title, text = self.postings(code)
-        n = self.documents
-        idf = math.log(1 + (n - len(slots) + 0.5) / (len(slots) + 0.5))
+        idf = self._rarity(len(slots))
         long = self.lengths[:, slots] / np.maximum(self._means, 1e-9)
         often = TITLE_WEIGHT * title / (1 - B_TITLE + B_TITLE * long[0])
         often += text / (1 - B_TEXT + B_TEXT * long[1])
         return self.rows[slots], idf * often * (K1 + 1) / (K1 + often)
+
+    def ideal(self, code: int) -> float:
+        """The BM25 of the stem ``code`` in an item whose title is of the usual length and holds it once."""
+        holding = self.frequency(code)
+        return self._rarity(holding) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) if holding else 0.0
+
+    def silent(self, n: int) -> NDArray[np.bool_]:
+        """Which of the item rows 0 .. n-1 say nothing in words."""
+        mask = np.ones(n, np.bool_)
+        says = (self.rows >= 0) & (self.lengths.sum(axis=0) > 0)
+        mask[self.rows[says]] = False
+        return mask
+
+    def _rarity(self, holding: int) -> float:
+        """The inverse document frequency of a word that so many items hold."""
+        return math.log(1 + (self.documents - holding + 0.5) / (holding + 0.5))
 
     def frequency(self, code: int) -> int:
         """How many items hold the stem ``code``."""

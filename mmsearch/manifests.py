@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mmsearch.errors import ConfigError
 from mmsearch.media import modality_of
 from mmsearch.tables import Problems, Row, read_table
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 
 __all__ = ["Choice", "Classes", "Manifest", "Media", "Retrieval", "read_manifest"]
 
@@ -142,7 +142,7 @@ class _Reader:
 
     def captioned(self) -> Iterator[Retrieval]:
         """A retrieval for each direction between the modalities that share rows, and caption to caption."""
-        entries: dict[Modality, dict[Media, int]] = {modality: {} for modality in Modality}
+        entries: dict[Modality, dict[Media, int]] = {modality: {} for modality in MEDIA}
         texts: list[Media] = []  # one entry a mention: the same words under two pictures are two captions
         shared: dict[tuple[Modality, Modality], dict[int, set[int]]] = {}
         owners: list[int] = []  # of each text: its picture or sound, numbered through
@@ -163,7 +163,7 @@ class _Reader:
             texts += found[Modality.TEXT]
             number = owner_numbers.setdefault(owner, len(owner_numbers))
             owners += [number] * len(found[Modality.TEXT])
-            for one, other in itertools.permutations(Modality, 2):
+            for one, other in itertools.permutations(MEDIA, 2):
                 for place in places[one]:
                     shared.setdefault((one, other), {}).setdefault(place, set()).update(places[other])
         galleries = {modality: list(known) for modality, known in entries.items()} | {Modality.TEXT: texts}
@@ -184,7 +184,7 @@ class _Reader:
 
     def labelled(self, prompts: Sequence[str]) -> Iterator[Classes | Retrieval]:
         """Zero-shot classification of the media of each modality, and the labels as queries for them."""
-        for modality in Modality:
+        for modality in MEDIA:
             media, labels = [], []
             for row in self._rows:
                 label = self._one(row, "label")

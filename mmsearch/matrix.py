@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
+from mmsearch.ranking import products
 from mmsearch.types import Ids, Vector
 from mmsearch.vectors import principal_directions
 
@@ -51,9 +52,7 @@ class Matrix:
 
     def scores(self, query: Vector) -> NDArray[np.float32]:
         """Inner products (n,) with a query (dim,)."""
-        query = query if self.down is None else (self.down @ query).astype(np.float32)
-        found: NDArray[np.float32] = self.scanned @ query
-        return found
+        return products(self.scanned, query if self.down is None else products(self.down, query))
 
     def exact_scores(
         self, catalog: Catalog, ids: Ids, places: NDArray[np.int64], query: Vector
@@ -63,14 +62,13 @@ class Matrix:
         ``ids`` (n,) are those of all parts.
         """
         if self.whole is not None:
-            found: NDArray[np.float32] = self.whole[places] @ query
-            return found
+            return products(self.whole[places], query)
         scores = np.zeros(len(places), np.float32)
         candidates = catalog.candidates(ids[places])
         if len(candidates.ids):
             order = np.argsort(ids[places])
             at = order[np.searchsorted(ids[places], candidates.ids, sorter=order)]
-            scores[at] = candidates.vectors.astype(np.float32) @ query
+            scores[at] = products(candidates.vectors.astype(np.float32), query)
         return scores
 
     def extended(self, catalog: Catalog, ids: Ids) -> Matrix:

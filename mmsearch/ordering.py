@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.ranked import Ranked, marginal_relevance
-from mmsearch.ranking import Scale, boosted, compose, convex
-from mmsearch.search import scales
+from mmsearch.ranking import Scale, boosted, compose, convex, products
+from mmsearch.search import scales, with_copies
 from mmsearch.shapes import Boost, Sort
 from mmsearch.types import Modality, Query, Term, Vector
 from mmsearch.view import State
@@ -89,9 +89,10 @@ class Order:
                 synonyms=state.settings.synonyms if query.settings else None,
             )
         chosen = eligible & state.columns.mask(query.where, query.path)
-        text, every = np.zeros(n), np.zeros(n, np.bool_)
+        text, every, ideal = np.zeros(n), np.zeros(n, np.bool_), 0.0
         if query.hybrid and wording is not None and state.full_text is not None:
             text, every = wording.scores(state.full_text, n)
+            ideal = wording.ideal(state.full_text)
         near, vector, scale, excluded = self._vector_scores(chosen, text)
         eligible[excluded] = False
         if query.min_score is not None and near is not None:
@@ -103,12 +104,14 @@ class Order:
         scores = np.zeros(n) if near is None else np.where(np.isfinite(near), near, 0.0).astype(np.float64)
         if near is not None:
             stages["vector"] = scores
-        if query.hybrid:
+        if near is None and not ideal:
+            scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
+        elif query.hybrid:
+            assert state.full_text is not None
             stages["text"] = text
             weight = query.text_weight if near is not None else 1.0
-            scores = stages["fused"] = convex(scores, text, chosen, weight)
-        elif near is None:
-            scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
+            silent = state.full_text.silent(n)
+            scores = stages["fused"] = convex(scores, text, chosen, weight, ideal, silent)
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added
@@ -160,11 +163,20 @@ class Order:
             examples = [vector for vector, _ in parts]
             if query.examples.strategy == "best":
                 near = self._best_example(examples[: len(like)], examples[len(like) :], [m for _, m in parts])
-                return near, examples[0], {}, self.state.rows(self.engine.itself(named))
+                return (
+                    near,
+                    examples[0],
+                    {},
+                    self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named)),
+                )
             vectors += examples
             asked += [modality for _, modality in parts]
             weights += [2.0 / len(like)] * len(like) + [-1.0 / len(unlike)] * len(unlike)
-        excluded = self.state.rows(self.engine.itself(named)) if named else np.zeros(0, np.int64)
+        excluded = (
+            self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named))
+            if named
+            else np.zeros(0, np.int64)
+        )
         if not vectors:
             return None, None, {}, excluded
         vector = compose(vectors, weights)
@@ -222,7 +234,7 @@ class Order:
                 continue
             parts = self.state.columns.parts[modality]
             best = np.full(self.state.n + 1, -np.inf)
-            np.maximum.at(best, parts.rows, matrix.scanned @ liked.mean(axis=0))
+            np.maximum.at(best, parts.rows, products(matrix.scanned, liked.mean(axis=0)))
             there = np.isfinite(best[:-1])
             likeness[there] += best[:-1][there]
             seen += there

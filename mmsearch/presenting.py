@@ -53,6 +53,12 @@ def present(page: Page) -> list[Hit]:
     items = page.catalog.existing(page.collection, ids, with_parts=query.highlight, fields=query.fields)
     best = _best_parts(page, np.array(every))
     parts = page.catalog.parts_by_id(list(best.values()))
+    replaced = [row for row in every if id_of[row] in items and best.get(row) not in parts]
+    if replaced:  # a moment ago: what is now in its place stands for it
+        now = page.catalog.existing(page.collection, [id_of[row] for row in replaced], with_parts=True)
+        for row in replaced:
+            if (item := now.get(id_of[row])) is not None and item.parts:
+                best[row], parts[item.parts[0].id] = item.parts[0].id, item.parts[0]
     copies = _copies(page, items)
     values = _group_values(page) if grouped else {}
 

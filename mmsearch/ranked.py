@@ -108,7 +108,7 @@ def marginal_relevance(
     scaled = (relevance - low) / (high - low) if high > low else np.ones(len(relevance))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float64)
-    alike = units @ units.T
+    alike = np.einsum("id,jd->ij", units, units)
     nearest = np.zeros(len(relevance))
     left = np.ones(len(relevance), np.bool_)
     order: list[int] = []

@@ -131,9 +131,10 @@ class _Request:
             if _encodes(query)
             else []
         )
+        seeing = bool(vectors or query.examples or query.taste or query.diversity)
         state = self.view.state(
             query.modality,
-            vectors=bool(vectors or query.examples or query.taste or query.diversity),
+            asked={modality for _, modality in vectors} if seeing else None,
             words=query.hybrid or query.highlight,
         )
         self.state = state

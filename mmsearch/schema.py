@@ -53,8 +53,61 @@ collections = Table(
     Column("space", Text, nullable=False),
     Column("dim", Integer, nullable=False),
     Column("created", Double, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
+"""``epoch`` is the revision at which the vectors were last exchanged for those of another model; 0: never. What was
+derived from the catalog before it is worth nothing.
+"""
+
+canonicals = Table(
+    "canonicals",
+    metadata,
+    Column(
+        "collection_id",
+        _ID,
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("modality", String(8), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""What the canonical inputs are in the space of a collection: (n, dim) float16. See ``mmsearch.encoders.canonical``."""
+
+admitted = Table(
+    "admitted",
+    metadata,
+    Column(
+        "collection_id",
+        _ID,
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("fingerprint", String(64), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Encoders that were compared with a collection's canonical vectors, and may encode for it."""
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column(
+        "shadow_id",
+        _ID,
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column(
+        "collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False, unique=True
+    ),
+    Column("switched", SmallInteger, nullable=False),
+)
+"""Hidden collections that hold another model's vectors for the items of one: the coming ones, or, once ``switched``,
+the former ones. See ``mmsearch.shadows``.
+"""
 
 roots = Table(
     "roots",
@@ -67,6 +120,18 @@ roots = Table(
     sqlite_autoincrement=True,
 )
 """Folders that were indexed, with the globs left out (a JSON list)."""
+
+feeds = Table(
+    "feeds",
+    metadata,
+    _key(),
+    Column("collection_id", _ID, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    UniqueConstraint("collection_id", "path"),
+    sqlite_autoincrement=True,
+)
+"""Tables of products that were indexed, with how they are read (JSON). ``items.feed_id`` is the one an item is from."""
 
 items = Table(
     "items",
@@ -82,6 +147,7 @@ items = Table(
     Column("content_hash", LargeBinary(16)),
     Column("added", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("feed_id", BigInteger),
     UniqueConstraint("collection_id", "key"),
     Index("items_by_hash", "collection_id", "content_hash"),
     Index("items_by_revision", "collection_id", "revision"),
@@ -100,8 +166,13 @@ parts = Table(
     Column("page", Integer),
     Column("text", Text),
     Column("revision", BigInteger, nullable=False),
+    Column("source", Text),
+    Column("stamp", Text),
     sqlite_autoincrement=True,
 )
+"""``source`` is the path or URL of the picture that a part of a product was made of, ``stamp`` what it was then
+(``indexer.pictures``).
+"""
 
 vectors = Table(
     "vectors",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
 from mmsearch.encoders import Encoder
-from mmsearch.ranking import Scale, best_parts, centred, reciprocal_rank_fusion
+from mmsearch.fusing import fused_scales
+from mmsearch.ranking import Scale, best_parts, centred, products, reciprocal_rank_fusion
 from mmsearch.snapshots import Snapshot
 from mmsearch.types import Hit, Ids, Modality, Query, Vector
 
@@ -45,15 +46,23 @@ def scales(
     """
     if encoder.spreads:
         means = {modality: encoder.means[modality] for modality in encoder.spreads}
+        means, spreads = fused_scales(means, encoder.spreads)
         sums: dict[Modality, float] = {}
         for modality, weight in zip(asked, weights, strict=True):
-            if modality in means:
+            if modality in spreads:
                 sums[modality] = sums.get(modality, 0.0) + abs(weight)
-        return centred(vector, sums, means, encoder.spreads)
+        return centred(vector, sums, means, spreads)
     levels = encoder.levels
     if Modality.IMAGE not in levels or set(asked) != {Modality.TEXT}:
         return {}
     return {modality: (1.0, levels[Modality.IMAGE] - level) for modality, level in levels.items()}
+
+
+def with_copies(catalog: Catalog, collection: int, ids: Sequence[int]) -> set[int]:
+    """The items of a query and their byte-identical copies: no answer to "more like this"."""
+    named = catalog.get(collection, ids) if ids else []
+    hashes = [item.content_hash for item in named if item.content_hash is not None]
+    return {*ids, *(found for found, _, _ in catalog.same_content(collection, hashes))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +106,21 @@ class Search:
 
     def hits(self) -> list[Hit]:
         """The ``k`` best items, best first."""
-        wanted = [self.query.modality] if self.query.modality else list(Modality)
-        modalities = [modality for modality in wanted if len(self.snapshot.indexes.get(modality, ()))]
+        modalities = [one for one in self._wanted() if len(self.snapshot.indexes.get(one, ()))]
         allowed = {modality: self._allowed(modality) for modality in modalities}
         if self.query.hybrid:
             return self._hydrated(self._fused(allowed))
         return self._hydrated(self._rank(self._nearest_of_all(allowed, self.query.k)))
+
+    def _wanted(self) -> Sequence[Modality]:
+        """What is searched. A product as a whole is in its fused vector; a picture may be that of the very product."""
+        if self.query.modality:
+            return [self.query.modality]
+        if not self.snapshot.products:
+            return list(Modality)
+        pictures = [Modality.IMAGE] if Modality.IMAGE in self.asked else []
+        texts = [Modality.TEXT] if self.query.hybrid else []  # where the words are
+        return [*pictures, *texts, Modality.FUSED]
 
     @cached_property
     def _scales(self) -> Mapping[Modality, Scale]:
@@ -148,7 +166,8 @@ class Search:
     def _scored(self, part_ids: Ids, modality: Modality, mixed: bool) -> _Scored:
         """The parts with their scores; those that another process has just removed are left out."""
         found = self.catalog.candidates(part_ids)
-        scores = found.vectors.astype(np.float32).reshape(-1, len(self.vector)) @ self.vector
+        vectors = found.vectors.astype(np.float32).reshape(-1, len(self.vector))
+        scores = products(vectors, self.vector)
         if mixed and modality in self._scales:
             factor, offset = self._scales[modality]
             scores = scores * np.float32(factor) + np.float32(offset)

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmsearch.catalog import Catalog, CollectionInfo, index_path
+from mmsearch.catalog import Catalog, index_path
 from mmsearch.database import translated
 from mmsearch.errors import CatalogBusy, StoreError
-from mmsearch.types import Modality
-from mmsearch.vectors import EXACT_LIMIT, Stamp, VectorIndex, load, save, use_gpu
+from mmsearch.gpu import use_gpu, wish
+from mmsearch.rows import CollectionInfo, only_products
+from mmsearch.types import Ids, Modality
+from mmsearch.vectors import EXACT_LIMIT, Float16, Stamp, VectorIndex, load, save
 
 REBUILD = 0.05
 """Share of changed vectors from which the compressed index is built and written anew."""
@@ -24,10 +26,16 @@ REBUILD = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The vector indexes of a collection at one revision."""
+    """The vector indexes of a collection at one revision, all of one space.
+
+    ``products``: every item has a fused vector, so that no other need be searched.
+    """
 
     revision: int
     tag: int
+    epoch: int
+    space: str
+    products: bool
     indexes: dict[Modality, VectorIndex]
 
     @property
@@ -64,13 +72,21 @@ class Snapshots:
         self._lock = threading.Lock()
         self._current: Snapshot | None = None
         self._in_file = False  # whether the current bases are those of the index file
+        # Left to itself a program that asks once, as a command does, is not worth filling a GPU.
+        self._on_gpus = wish(device).gpu != "auto"
 
     def current(self, revision: int = 0) -> Snapshot:
         """The snapshot, brought up to the newest revision if it is older than ``revision``."""
         snapshot = self._current
         if snapshot is None or snapshot.revision < revision:
             self.refresh()
-            snapshot = self._current
+        elif not self._on_gpus and self._lock.acquire(blocking=False):  # others go on with what there is
+            try:
+                self._on_gpus = True
+                self._current = self._placed(self._current or snapshot)
+            finally:
+                self._lock.release()
+        snapshot = self._current
         assert snapshot is not None
         return snapshot
 
@@ -86,7 +102,9 @@ class Snapshots:
             if before:
                 known = max((index.highest for index in before.indexes.values()), default=0)
                 following = self._advance(before, dict.fromkeys(Modality, known))
-                if self._outgrown(following):
+                if following is None:
+                    following = self._started()
+                elif self._outgrown(following):
                     following, self._in_file = self._rebuilt(), False
                 self._current = following
             else:
@@ -95,14 +113,13 @@ class Snapshots:
 
     def _started(self) -> Snapshot:
         """The first snapshot: from the index file if it is of use, else from the catalog alone."""
-        # The file has compressed vectors; a GPU scans the full ones.
-        stored = None if use_gpu(self._device) else self._from_file()
+        stored = self._from_file()
         if stored:
             known_of = {modality: index.highest for modality, index in stored.indexes.items()}
-            following = self._advance(stored, known_of)
-            if not self._outgrown(following):
+            from_file = self._advance(stored, known_of)
+            if from_file is not None and not self._outgrown(from_file):
                 self._in_file = True
-                return following
+                return self._placed(from_file)
         missing = not self.path.exists()
         following, self._in_file = self._rebuilt(), False
         if following.large and missing:
@@ -138,6 +155,34 @@ class Snapshots:
                 self._current = self._rebuilt()
             self._keep(self._current)
 
+    def beside(self, shadow: CollectionInfo) -> Snapshots:
+        """Those of a collection's shadow, searched in the same way, built now. They have no file."""
+        coming = Snapshots(
+            self._catalog,
+            shadow,
+            device=self._device,
+            exact_limit=self._exact_limit,
+            notice=self._notice,
+        )
+        coming._current = coming._rebuilt()
+        return coming
+
+    def take_over(self, coming: Snapshots) -> None:
+        """Go on with the indexes of a shadow whose vectors have just become this collection's, and keep them in the
+        file: readers need not build them. The right to write must have been held since ``coming`` was refreshed.
+        """
+        indexes = coming.current().indexes
+        with self._lock:
+            self._in_file = False
+            if any(index.removed for index in indexes.values()):
+                self._current = None  # the file would not know what was removed
+                return
+            revision, tag = self._catalog.revision()
+            epoch, space = self._catalog.epoch(self._collection.id), coming.current().space
+            products = coming.current().products
+            self._current = Snapshot(revision, tag, epoch, space, products, indexes)
+            self._keep(self._current)
+
     def _keep(self, snapshot: Snapshot) -> None:
         if snapshot.large:
             self._write(snapshot)
@@ -154,7 +199,7 @@ class Snapshots:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             self._notice(f"the index file of {name!r} is damaged ({error}); rebuilt from the catalog")
             return None
-        if stamp.uuid != self._catalog.uuid or stamp.space != self._collection.space:
+        if stamp.uuid != self._catalog.uuid:
             self._notice(f"the index file of {name!r} belongs to another catalog; rebuilt from this one")
             return None
         if not self._catalog.has_revision(stamp.revision, stamp.tag):
@@ -162,22 +207,35 @@ class Snapshots:
                 f"the index file of {name!r} is newer than the catalog (a restored backup?); rebuilt"
             )
             return None
-        return Snapshot(stamp.revision, stamp.tag, indexes)
+        epoch = self._catalog.epoch(self._collection.id)
+        if stamp.revision < epoch:
+            self._notice(f"the index file of {name!r} is that of its former model; rebuilt from the catalog")
+            return None
+        with self._catalog.reading() as connection:
+            products = only_products(connection, self._collection.id)
+        return Snapshot(stamp.revision, stamp.tag, epoch, stamp.space, products, indexes)
 
-    def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot:
-        """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id."""
+    def _advance(self, snapshot: Snapshot, after: Mapping[Modality, int]) -> Snapshot | None:
+        """The snapshot with what the catalog has since its revision; ``after`` is the highest known part id.
+
+        None if the collection has another model since: then all vectors are others.
+        """
         changes = self._catalog.changes(self._collection.id, snapshot.revision, after)
+        if changes.epoch > snapshot.revision:
+            return None
         indexes = dict(snapshot.indexes)
         for modality, (ids, vectors) in changes.parts.items():
             if modality not in indexes:
-                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids), device=self._device)
+                indexes[modality] = VectorIndex.build(ids, vectors, exact_limit=len(ids))
             else:
                 indexes[modality] = indexes[modality].updated(ids, vectors, changes.removed)
         if len(changes.removed):
-            nothing = np.zeros(0, np.int64), np.zeros((0, self._collection.dim), np.float16)
             for modality in snapshot.indexes.keys() - changes.parts.keys():
-                indexes[modality] = indexes[modality].updated(*nothing, changes.removed)
-        return Snapshot(changes.revision, changes.tag, indexes)
+                index = indexes[modality]
+                nothing = np.zeros(0, np.int64), np.zeros((0, index.dim), np.float16)
+                indexes[modality] = index.updated(*nothing, changes.removed)
+        products = snapshot.products and changes.products
+        return Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, products, indexes)
 
     def _outgrown(self, snapshot: Snapshot) -> bool:
         """Whether so much was added that searching it exactly has become slow."""
@@ -188,13 +246,35 @@ class Snapshots:
     def _rebuilt(self) -> Snapshot:
         changes = self._catalog.changes(self._collection.id, 0, {})
         indexes = {
-            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit, device=self._device)
+            modality: VectorIndex.build(ids, vectors, exact_limit=self._exact_limit)
             for modality, (ids, vectors) in changes.parts.items()
         }
-        return Snapshot(changes.revision, changes.tag, indexes)
+        return self._placed(
+            Snapshot(changes.revision, changes.tag, changes.epoch, changes.space, changes.products, indexes),
+            changes.parts,
+        )
+
+    def _placed(
+        self, snapshot: Snapshot, parts: Mapping[Modality, tuple[Ids, Float16]] | None = None
+    ) -> Snapshot:
+        """The snapshot with its compressed bases on the GPUs too, if there are any; ``parts`` is all of the catalog."""
+        if not self._on_gpus or not use_gpu(self._device) or not snapshot.large:
+            return snapshot
+        if parts is None:  # the index file has no full vectors
+            changes = self._catalog.changes(self._collection.id, 0, {})
+            if changes.epoch != snapshot.epoch:
+                return snapshot  # given another model this very moment: the next refresh starts anew
+            parts = changes.parts
+        indexes = dict(snapshot.indexes)
+        for modality, (ids, vectors) in parts.items():
+            if modality in indexes:
+                indexes[modality], reason = indexes[modality].on_gpu(ids, vectors, self._device)
+                if reason:
+                    self._notice(f"{modality.value} vectors of {self._collection.name!r}: {reason}")
+        return dataclasses.replace(snapshot, indexes=indexes)
 
     def _write(self, snapshot: Snapshot) -> None:
-        stamp = Stamp(self._catalog.uuid, self._collection.space, snapshot.revision, snapshot.tag)
+        stamp = Stamp(self._catalog.uuid, snapshot.space, snapshot.revision, snapshot.tag)
         with translated(self.path):
             save(self.path, stamp, snapshot.indexes)
         self._in_file = True

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from mmsearch.catalog import Catalog, CollectionInfo
+from mmsearch.catalog import Catalog
+from mmsearch.products import feeds_of
+from mmsearch.rows import CollectionInfo
 from mmsearch.snapshots import Snapshots
 
 __all__ = ["Status", "status_of"]
@@ -25,6 +27,7 @@ class Status:
     attributes: dict[str, str]
     revision: int
     roots: dict[str, list[str]]
+    feeds: list[str]
     catalog_bytes: int
     index_bytes: int
     index_kind: dict[str, str]
@@ -46,7 +49,8 @@ def status_of(catalog: Catalog, info: CollectionInfo, snapshots: Snapshots) -> S
         attributes=catalog.attribute_kinds(info.id),
         revision=catalog.revision()[0],
         roots=catalog.roots(info.id),
+        feeds=list(feeds_of(catalog, info.id)),
         catalog_bytes=sum(path.stat().st_size for path in files if path.exists()),
         index_bytes=index.stat().st_size if index.exists() else 0,
-        index_kind={str(name): index.kind for name, index in snapshots.current().indexes.items()},
+        index_kind={str(name): index.about for name, index in snapshots.current().indexes.items()},
     )

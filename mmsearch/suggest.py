@@ -20,7 +20,7 @@ def suggestions(catalog: Catalog, collection: int, view: View, text: str, k: int
     """
     if k < 1:
         raise QueryError(f"k must be at least 1, not {k}")
-    state = view.state(None, vectors=False, words=True)
+    state = view.state(None, asked=None, words=True)
     typed = words(text)
     found: dict[str, Suggestion] = {}
     if not typed or state.full_text is None:

@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 from mmsearch.errors import ConfigError, MediaError, MissingExtra
@@ -27,8 +29,8 @@ Cell = str | tuple[str, ...]
 class Row:
     """One row. ``place`` is what errors call it: ``line 5`` of a text, ``row 5`` of a Parquet file, both from 1.
 
-    ``cells`` has the columns (lower case) that are not empty; a cell is a text, or a tuple of texts where the file has
-    a list. Numbers are texts as the file writes them.
+    ``cells`` has the columns (lower case unless asked otherwise) that are not empty; a cell is a text, or a tuple of
+    texts where the file has a list. Numbers are texts as the file writes them, dates ISO 8601.
     """
 
     place: str
@@ -54,10 +56,14 @@ class Problems:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: list[str] = []
+        self._found: list[tuple[str, str]] = []
 
     def add(self, place: str, reason: str) -> None:
-        self._found.append(f"{place}: {reason}")
+        self._found.append((place, reason))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Places and reasons."""
+        return iter(self._found)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -66,27 +72,30 @@ class Problems:
         """Raise ``MediaError`` with the first ``SHOWN`` problems if there are any."""
         if not self._found:
             return
-        if len(self._found) == 1:
-            raise MediaError(self._path, self._found[0])
-        shown = "".join(f"\n  {problem}" for problem in self._found[:SHOWN])
+        lines = [f"{place}: {reason}" for place, reason in self._found]
+        if len(lines) == 1:
+            raise MediaError(self._path, lines[0])
+        shown = "".join(f"\n  {line}" for line in lines[:SHOWN])
         more = len(self._found) - SHOWN
         rest = f"\n  and {more} more" if more > 0 else ""
         raise MediaError(self._path, f"{len(self._found)} problems{shown}{rest}")
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a .csv, .tsv, .jsonl or .parquet file, at least one.
+def read_table(path: Path, *, fold: bool = True, problems: Problems | None = None) -> list[Row]:
+    """The rows of a .csv, .tsv, .jsonl or .parquet file, at least one. Semicolons separate cells if the heading of a
+    .csv has them and no comma. ``fold``: names of columns in lower case.
 
     Raises ``MediaError`` that names file and row, ``ConfigError`` if the suffix does not tell the format, and
-    ``MissingExtra`` for Parquet without pyarrow.
+    ``MissingExtra`` for Parquet without pyarrow. With ``problems`` a row that cannot be read is added there instead.
     """
+    bad = problems if problems is not None else _Raising(path)
     suffix = path.suffix.lower()
     if suffix not in {*SEPARATORS, *LINES, *PARQUET}:
         raise ConfigError(f"{path}: the suffix does not tell the format: call it .csv, .jsonl or .parquet")
     if not path.is_file():
         raise MediaError(path, "is a folder, not a file" if path.is_dir() else "no such file")
     if suffix in PARQUET:
-        rows = list(_parquet(path))
+        rows = list(_parquet(path, bad, fold))
     else:
         try:
             text = path.read_bytes().decode("utf-8-sig")  # as it is: a cell may hold line ends
@@ -95,35 +104,45 @@ def read_table(path: Path) -> list[Row]:
         except OSError as error:
             raise MediaError(path, f"cannot be read ({error.strerror})") from None
         rows = list(
-            _separated(path, text, SEPARATORS[suffix]) if suffix in SEPARATORS else _lines(path, text)
+            _separated(path, text, suffix, bad, fold) if suffix in SEPARATORS else _lines(text, bad, fold)
         )
-    if not rows:
+    if not rows and not (problems is not None and len(problems)):
         raise MediaError(path, "has no rows")
     return rows
 
 
-def _separated(path: Path, text: str, separator: str) -> Iterator[Row]:
+class _Raising(Problems):
+    """The first problem is an error."""
+
+    def add(self, place: str, reason: str) -> None:
+        super().add(place, reason)
+        self.raise_any()
+
+
+def _separated(path: Path, text: str, suffix: str, bad: Problems, fold: bool) -> Iterator[Row]:
+    separator, heading = SEPARATORS[suffix], text.partition("\n")[0]
+    if separator == "," and "," not in heading and ";" in heading:
+        separator = ";"
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     number = 1
     try:
-        names = [name.strip().lower() for name in next(lines, [])]
+        names = [name.strip().lower() if fold else name.strip() for name in next(lines, [])]
         if doubled := {name for name in names if name and names.count(name) > 1}:
             raise MediaError(path, f"line 1: the column {min(doubled)!r} is there twice")
         number = lines.line_num + 1
         for values in lines:
             if len(values) > len(names):
-                raise MediaError(
-                    path, f"line {number}: has {len(values)} cells, the heading has {len(names)}"
-                )
-            cells = {name: value.strip() for name, value in zip(names, values, strict=False)}
-            if any(cells.values()):
-                yield Row(f"line {number}", {name: cell for name, cell in cells.items() if cell})
+                bad.add(f"line {number}", f"has {len(values)} cells, the heading has {len(names)}")
+            else:
+                cells = {name: value.strip() for name, value in zip(names, values, strict=False)}
+                if any(cells.values()):
+                    yield Row(f"line {number}", {name: cell for name, cell in cells.items() if cell})
             number = lines.line_num + 1
     except csv.Error as error:
-        raise MediaError(path, f"line {number}: {error}") from None
+        bad.add(f"line {number}", f"{error}; nothing from here on can be read")
 
 
-def _lines(path: Path, text: str) -> Iterator[Row]:
+def _lines(text: str, bad: Problems, fold: bool) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -131,13 +150,15 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise MediaError(path, f"{place}: is no JSON ({error})") from None
+            bad.add(place, f"is no JSON ({error})")
+            continue
         if not isinstance(fields, dict):
-            raise MediaError(path, f"{place}: is no JSON object")
-        yield _row(path, place, fields)
+            bad.add(place, "is no JSON object")
+        elif (row := _row(place, fields, bad, fold)) is not None:
+            yield row
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, bad: Problems, fold: bool) -> Iterator[Row]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -148,17 +169,24 @@ def _parquet(path: Path) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise MediaError(path, f"is no readable Parquet file ({error})") from None
     for number, fields in enumerate(records, start=1):
-        yield _row(path, f"row {number}", fields)
+        if (row := _row(f"row {number}", fields, bad, fold)) is not None:
+            yield row
 
 
-def _row(path: Path, place: str, fields: Mapping[str, object]) -> Row:
+def _row(place: str, fields: Mapping[str, object], bad: Problems, fold: bool) -> Row | None:
+    """The row, or None if it was added to the bad ones."""
     cells: dict[str, Cell] = {}
     for name, value in fields.items():
         entries = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-        if not all(isinstance(entry, str | int | float | None) for entry in entries):
-            raise MediaError(path, f"{place}: {name} is neither a text, a number nor a list of them")
+        if not all(isinstance(entry, str | int | float | Decimal | date | None) for entry in entries):
+            bad.add(place, f"{name} is neither a text, a number, a date nor a list of them")
+            return None
         present = (entry for entry in entries if entry is not None and entry == entry)  # NaN is nothing, too
-        found = tuple(text for entry in present if (text := str(entry).strip()))
+        found = tuple(text for entry in present if (text := _text(entry).strip()))
         if found:
-            cells[name.strip().lower()] = found if entries is value else found[0]
+            cells[name.strip().lower() if fold else name.strip()] = found if entries is value else found[0]
     return Row(place, cells)
+
+
+def _text(entry: object) -> str:
+    return entry.isoformat() if isinstance(entry, date) else str(entry)  # a datetime is a date, too

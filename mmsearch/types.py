@@ -37,13 +37,24 @@ AttributeValue: TypeAlias = str | float | int | bool | datetime | Sequence[str]
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
+AttributeChanges: TypeAlias = Mapping[str, Mapping[str, AttributeValue | None]]
+"""Key of an item -> name -> new value; None takes the attribute away."""
+
 
 class Modality(StrEnum):
-    """A kind of media."""
+    """A kind of media, or ``FUSED``: the vector of an item as a whole, made of those of its other parts.
+
+    No encoder encodes the last one. An item of that modality is a product.
+    """
 
     IMAGE = "image"
     TEXT = "text"
     AUDIO = "audio"
+    FUSED = "fused"
+
+
+MEDIA = (Modality.IMAGE, Modality.TEXT, Modality.AUDIO)
+"""What can be encoded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class NewPart:
     sound file, of which only what lies between ``start`` and ``end`` counts if they are given. ``start`` and ``end``
     are seconds in an item of modality audio, else character offsets; ``page`` counts from 1. ``text`` is what a text
     part says; it is kept for snippets and full-text search and is taken from ``content`` when that is a string.
+    ``source`` is the path or URL that the part was made of, ``stamp`` what it was then. A part of modality fused needs
+    no content: its vector is made of those of the item's other parts (``mmsearch.fusing``).
     """
 
     modality: Modality
@@ -86,6 +99,8 @@ class NewPart:
     end: float | None = None
     page: int | None = None
     text: str | None = None
+    source: str | None = None
+    stamp: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +108,8 @@ class NewItem:
     """An item to add. ``key`` is its name within the collection: for a file its absolute path.
 
     Adding a key that exists replaces that item's parts and attributes and keeps its id. ``size`` (bytes),
-    ``mtime_ns`` (nanoseconds since 1970) and ``content_hash`` (16 bytes) are given for files.
+    ``mtime_ns`` (nanoseconds since 1970) and ``content_hash`` (16 bytes) are given for files. Items with the same hash
+    are copies of each other. ``feed`` is the id of the feed that a product came from (``mmsearch.feeds``).
     """
 
     key: str
@@ -105,11 +121,14 @@ class NewItem:
     size: int | None = None
     mtime_ns: int | None = None
     content_hash: bytes | None = None
+    feed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One embedded piece of an item, as stored. One part is one vector."""
+    """One embedded piece of an item, as stored. One part is one vector. ``source`` is the path or URL of the picture
+    that a part of a product was made of.
+    """
 
     id: int
     modality: Modality
@@ -118,6 +137,8 @@ class Part:
     end: float | None = None
     page: int | None = None
     text: str | None = None
+    source: str | None = None
+    stamp: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +203,8 @@ class Query:
     """Weighted terms, a filter, and how many items to return.
 
     ``where`` is a filter expression over attributes (see ``mmsearch.filters``), ``path`` a glob over item keys,
-    ``modality`` limits the parts that may match, ``min_score`` drops hits below that score.
+    ``modality`` limits the parts that may match, ``min_score`` drops hits below that score. Where all items are
+    products, their fused parts alone are searched, and those of pictures if a term is a picture.
 
     Scores are cosines of the best part. In a list of several modalities those of pictures are, and those of texts and
     sounds are moved and stretched until they compare: by the encoder's ``means`` and ``spreads``
@@ -221,7 +243,7 @@ class Query:
     hidden: Sequence[str] = ()
     examples: Examples | None = None
     taste: Taste | None = None
-    text_weight: float = 0.5
+    text_weight: float = 0.3
     typos: bool = True
     prefix: bool = False
     diversity: float = 0.0

@@ -1,4 +1,4 @@
-"""The vector index: a cache over the catalog's vectors, built with FAISS. The only module that imports ``faiss``.
+"""The vector index: a cache over the catalog's vectors, built with FAISS (on GPUs: ``mmsearch.gpu``).
 
 Small indexes are exact (float16, inner product). A large one keeps a compressed *base*: vectors projected onto their
 leading principal directions (uncentred, so that inner products survive; Jolliffe, "Principal Component Analysis",
@@ -12,6 +12,7 @@ Nothing is ever added to an index that somebody may be searching: ``updated`` re
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 import math
@@ -21,11 +22,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import ConfigError
+from mmsearch.gpu import GpuCopy, faiss, placed
 from mmsearch.types import Ids, Modality, Vector
 
 Float16 = NDArray[np.float16]
@@ -40,30 +40,21 @@ _DIMS = (128, 192, 256, 384, 512)  # what it projects onto: 1 byte a dimension
 # and 170 candidates scored exactly, recall@10 of real captions over 100,000 vectors is 0.99 (benchmarks/scale.py).
 _LISTS = 2.0  # lists = this * sqrt(vectors)
 _PROBED = 0.2  # share of the lists that a search looks into
-_GPU_MOST = 2048  # neighbours that FAISS finds on a GPU in one go
 _SAMPLE = 65_536  # vectors that the projection and the quantiser learn from
 _MAGIC = b"mmsearch index 1\n"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Segment:
-    """Vectors in one immutable FAISS index. ``projection`` (d, dim) is None where the index is exact.
-
-    ``gpu`` holds the same vectors in float16 on a GPU, in the order of ``ids``: it scans them all where nothing is
-    filtered out. Selectors work on the CPU only.
-    """
+    """Vectors in one immutable FAISS index. ``projection`` (d, dim) is None where the index is exact."""
 
     index: Any
     ids: Ids
     projection: NDArray[np.float32] | None = None
-    gpu: Any = None
 
     def search(self, query: Vector, k: int, selector: Any, share: float) -> tuple[Ids, NDArray[np.float32]]:
         """The ``k`` nearest that the selector lets pass; it lets about ``share`` of all ids pass."""
         k = min(k, len(self.ids))
-        if self.gpu is not None and selector is None and k <= _GPU_MOST:
-            places, scores = _found(self.gpu.index, query, k, None)
-            return self.ids[places], scores
         if self.projection is None:
             return _found(self.index, query, k, faiss.SearchParameters(sel=selector))
         query = self.projection @ query
@@ -91,22 +82,34 @@ class VectorIndex:
         self._base: _Segment | None = None
         self._tail: tuple[_Segment, ...] = ()
         self._removed: Ids = np.zeros(0, np.int64)
+        self._gpu: GpuCopy | None = None
 
     @classmethod
-    def build(
-        cls, ids: Ids, vectors: Float16, *, exact_limit: int = EXACT_LIMIT, device: str = "auto"
-    ) -> VectorIndex:
+    def build(cls, ids: Ids, vectors: Float16, *, exact_limit: int = EXACT_LIMIT) -> VectorIndex:
         """Index vectors (n, dim) with ids (n,) ascending: exact up to ``exact_limit`` of them, else compressed."""
         built = cls(vectors.shape[1])
-        exact = len(ids) <= exact_limit
-        segment = _exact(ids, vectors) if exact else _compressed(ids, vectors)
-        if use_gpu(device) and len(ids):
-            segment = dataclasses.replace(segment, gpu=_on_gpu(vectors))
-        if exact:
-            built._tail = (segment,)
+        if len(ids) <= exact_limit:
+            built._tail = (_exact(ids, vectors),)
         else:
-            built._base = segment
+            built._base = _compressed(ids, vectors)
         return built
+
+    def on_gpu(self, ids: Ids, vectors: Float16, device: str) -> tuple[VectorIndex, str]:
+        """This index with a copy of its base on the GPUs that there are, and nothing or why it stays without.
+
+        ``vectors`` (n, dim) with ``ids`` (n,) ascending are those of the catalog: what is newer than the base is left
+        to the tail. An exact index stays on the CPU, which is quick enough. Raises ``ConfigError`` if ``device``
+        insists on a GPU and the vectors do not fit.
+        """
+        count = int(np.searchsorted(ids, self._base.ids[-1], side="right")) if self._base else 0
+        if not count:
+            return self, ""
+        found = placed(ids[:count], vectors[:count], device)
+        if isinstance(found, str):
+            return self, found
+        following = copy.copy(self)
+        following._gpu = found
+        return following, ""
 
     def __len__(self) -> int:
         return sum(len(segment.ids) for segment in self._segments()) - len(self._removed)
@@ -122,9 +125,19 @@ class VectorIndex:
         return "ivf8" if self._base else "exact"
 
     @property
+    def about(self) -> str:
+        """The kind, and how the base is laid out on GPUs if it is."""
+        return f"{self.kind} ({self._gpu.plan})" if self._gpu else self.kind
+
+    @property
     def highest(self) -> int:
         """The highest id ever added, 0 if none."""
         return max((int(segment.ids[-1]) for segment in self._segments() if len(segment.ids)), default=0)
+
+    @property
+    def removed(self) -> int:
+        """How many vectors are still stored but cannot be found any more."""
+        return len(self._removed)
 
     @property
     def tail(self) -> int:
@@ -134,7 +147,7 @@ class VectorIndex:
     def updated(self, ids: Ids, vectors: Float16, removed: Ids) -> VectorIndex:
         """The next state: with more vectors (their ids ascending, all above ``highest``), and without ``removed``."""
         following = VectorIndex(self.dim)
-        following._base = self._base
+        following._base, following._gpu = self._base, self._gpu
         tail = [*self._tail]
         if len(ids):
             tail.append(_exact(ids, vectors))
@@ -161,10 +174,11 @@ class VectorIndex:
         # One core a query, and queries side by side: with more, each would wait for its slowest thread.
         faiss.omp_set_num_threads(1)
         share = 1.0 if allowed is None else len(allowed) / max(len(self), 1)
+        copied = self._gpu.search(query, k, self._removed) if self._gpu and allowed is None else None
+        segments = self._tail if copied else self._segments()
         with _selector(allowed, self._removed, self.highest) as selector:
-            found = [
-                segment.search(query, k, selector, share) for segment in self._segments() if len(segment.ids)
-            ]
+            found = [segment.search(query, k, selector, share) for segment in segments if len(segment.ids)]
+        found += [copied] if copied else []
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         ids = np.concatenate([pair[0] for pair in found])
@@ -174,34 +188,6 @@ class VectorIndex:
 
     def _segments(self) -> tuple[_Segment, ...]:
         return (self._base, *self._tail) if self._base else self._tail
-
-
-@dataclasses.dataclass(frozen=True)
-class _OnGpu:
-    index: Any
-    resources: Any  # FAISS does not keep them alive by itself
-
-
-def _on_gpu(vectors: Float16) -> _OnGpu:
-    resources = faiss.StandardGpuResources()
-    config = faiss.GpuIndexFlatConfig()
-    config.useFloat16 = True
-    index = faiss.GpuIndexFlatIP(resources, vectors.shape[1], config)
-    index.add(vectors.astype(np.float32))
-    return _OnGpu(index, resources)
-
-
-def use_gpu(device: str) -> bool:
-    """Whether vectors are searched on a GPU. Raises ``ConfigError`` if ``device`` is ``cuda`` and there is none."""
-    if device == "cpu":
-        return False
-    gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if device == "cuda" and not gpus:
-        raise ConfigError(
-            "--device cuda: this FAISS sees no GPU. Replace it with the GPU build "
-            "(pip uninstall faiss-cpu && pip install faiss-gpu), or use --device auto"
-        )
-    return gpus > 0
 
 
 def _exact(ids: Ids, vectors: Float16) -> _Segment:

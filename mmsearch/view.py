@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,15 +128,22 @@ class View:
         self._full_text: FullText | None = None
         self._settings: tuple[int, int, Prepared] | None = None
 
-    def state(self, modality: Modality | None, *, vectors: bool, words: bool) -> State:
-        """The state at the newest revision: with the vectors of a modality (None: of all), with the words."""
+    def state(
+        self, modality: Modality | None, *, asked: Collection[Modality | None] | None, words: bool
+    ) -> State:
+        """The state at the newest revision.
+
+        ``asked``: what the query's terms are; then the vectors come with it that they are compared with: those of a
+        modality, or (None) as ``Engine.search`` compares them. ``words``: whether its words do.
+        """
         with self._lock:
             columns = self._columns()
             if columns.origin is not self._origin:
                 self._origin, self._matrices, self._full_text = columns.origin, {}, None
             matrices = {}
+            wanted = () if asked is None else _wanted(columns, modality, asked)
             for name, parts in columns.parts.items():
-                if vectors and modality in (None, name) and len(parts.ids):
+                if name in wanted and len(parts.ids):
                     known = self._matrices.get(name)
                     self._matrices[name] = (
                         known.extended(self._catalog, parts.ids)
@@ -158,3 +165,22 @@ class View:
                     read_settings(self._catalog, self._collection, self._settings and self._settings[2]),
                 )
             return State(columns, self._settings[2], matrices, self._full_text if words else None)
+
+
+def _wanted(
+    columns: Columns, modality: Modality | None, asked: Collection[Modality | None]
+) -> Collection[Modality]:
+    """What terms are compared with. A product as a whole is in its fused vector; a picture may be that of the
+    product.
+    """
+    if modality is not None:
+        return [modality]
+    n = len(columns.item_ids)
+    whole, every = columns.parts[Modality.FUSED].owners(n), np.zeros(n, np.bool_)
+    if not whole.any():
+        return list(Modality)
+    for parts in columns.parts.values():
+        every |= parts.owners(n)
+    if not np.array_equal(whole, every):
+        return list(Modality)
+    return [Modality.IMAGE, Modality.FUSED] if Modality.IMAGE in asked else [Modality.FUSED]

@@ -40,7 +40,19 @@ class Whole:
             Query(terms=(Term(text=query),), hybrid=True) if isinstance(query, str) else query
             for query in queries
         ]
-        return results(self._engine, self._view, self._kept, asked)
+        engine, collection = self._engine, self._engine.collection_id
+        while True:
+            epoch = engine.catalog.epoch(collection)
+            engine.follow(epoch)
+            try:
+                found = results(engine, self._view, self._kept, asked)
+            except Exception:
+                if engine.catalog.epoch(collection) == epoch:
+                    raise
+            else:
+                if engine.catalog.epoch(collection) == epoch:
+                    return found
+            # The collection was given another model meanwhile: this is no answer.
 
     def suggest(self, text: str, k: int) -> list[Suggestion]:
         """See ``Engine.suggest``."""
@@ -48,7 +60,7 @@ class Whole:
 
     def settings(self) -> CollectionSettings:
         """See ``Engine.settings``."""
-        return self._view.state(None, vectors=False, words=False).settings.settings
+        return self._view.state(None, asked=None, words=False).settings.settings
 
     def change_settings(self, settings: CollectionSettings) -> None:
         """See ``Engine.change_settings``."""

@@ -76,6 +76,16 @@ class Wording:
             every &= all_here
         return total, every
 
+    def ideal(self, full_text: FullText) -> float:
+        """What an item of the usual length scores whose title holds every word once."""
+        return sum(
+            max((weight * full_text.ideal(code) for code, weight in asked.codes.items()), default=0.0)
+            for span in self.spans
+            for asked in span.asked
+        ) or max(
+            (sum(map(full_text.ideal, codes)) for span in self.spans for codes in span.instead), default=0.0
+        )
+
     @functools.cached_property
     def codes(self) -> frozenset[int]:
         """All stems that count."""

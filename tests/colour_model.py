@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -30,17 +31,25 @@ def save_colour_model(
     audio: bool = True,
     means: Mapping[str, Sequence[float]] | None = None,
     spreads: Mapping[str, Mapping[str, float]] | None = None,
+    turn: NDArray[np.float32] | None = None,
+    half: bool = False,
+    seconds: float = 2.0,
 ) -> Path:
     """A model folder: a picture is (r, g, b, 0.25) of its mean colour, a text the sum of those of its colour words.
 
     A text without a colour word is (0, 0, 0, 1), the direction of black. A sound is the shares of the three tones in
-    it. ``audio`` false leaves that tower out; ``means`` and ``spreads`` are stored as those of the modalities.
+    it. ``audio`` false leaves that tower out; ``means`` and ``spreads`` are stored as those of the modalities. ``turn``
+    (4, dim) is what all vectors are multiplied by at last, in half precision if ``half``; ``seconds`` is the window of
+    sounds.
     """
+    turn = np.eye(4, dtype=np.float32) if turn is None else turn
+    last = Last(turn, half)
     folder.mkdir(parents=True, exist_ok=True)
     matrix = np.eye(3, 4, dtype=np.float32) / 255
     bias = np.array([0, 0, 0, 0.25], np.float32)
     _save(
         folder / "image.onnx",
+        last,
         [
             helper.make_node("Cast", ["pixels"], ["floats"], to=T.FLOAT),
             helper.make_node("ReduceMean", ["floats"], ["colour"], axes=[1, 2], keepdims=0),
@@ -54,6 +63,7 @@ def save_colour_model(
     rows = [[0, 0, 0, 1e-3], *([*(np.array(rgb) / 255), 0.25] for rgb in COLOURS.values())]
     _save(
         folder / "text.onnx",
+        last,
         [
             helper.make_node("Gather", ["words", "ids"], ["embedded"]),
             helper.make_node("Cast", ["mask"], ["kept"], to=T.FLOAT),
@@ -69,10 +79,11 @@ def save_colour_model(
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
     if audio:
-        _save_audio(folder / "audio.onnx", bias)
+        _save_audio(folder / "audio.onnx", last, bias)
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 255
-    vector = np.array([[1, 0, 0, 0.25]], np.float32) / np.sqrt(np.float32(1.0625))
+    vector = np.array([[1, 0, 0, 0.25]], np.float32) @ turn
+    vector /= np.linalg.norm(vector)
     np.savez(
         folder / "canonical.npz",
         images=red,
@@ -88,17 +99,27 @@ def save_colour_model(
             allow_pickle=False,
             **{name: np.array(mean, np.float32) for name, mean in means.items()},
         )
-    manifest = _manifest(folder, space, audio=audio, means=means is not None, spreads=spreads)
+    manifest = _manifest(
+        folder, space, turn.shape[1], audio=audio, means=means is not None, spreads=spreads, seconds=seconds
+    )
     (folder / "model.json").write_text(json.dumps(manifest, indent=1))
     return folder
 
 
-def _save_audio(path: Path, bias: NDArray[np.float32]) -> None:
+class Last(NamedTuple):
+    """What every tower does at last."""
+
+    turn: NDArray[np.float32]
+    half: bool
+
+
+def _save_audio(path: Path, last: Last, bias: NDArray[np.float32]) -> None:
     """The power of each tone, from a bank of sines and cosines of 5 ms, over the sum of the powers."""
     times = np.arange(RATE // 200) / RATE
     waves = [wave(2 * np.pi * hertz * times) for wave in (np.sin, np.cos) for hertz in TONES.values()]
     _save(
         path,
+        last,
         [
             helper.make_node("Unsqueeze", ["samples", "channel"], ["mono"]),
             helper.make_node("Conv", ["mono", "bank"], ["filtered"], strides=[len(times)]),
@@ -121,7 +142,9 @@ def _save_audio(path: Path, bias: NDArray[np.float32]) -> None:
     )
 
 
-def _manifest(folder: Path, space: str, *, audio: bool, means: bool, spreads: object) -> dict[str, object]:
+def _manifest(
+    folder: Path, space: str, dim: int, *, audio: bool, means: bool, spreads: object, seconds: float
+) -> dict[str, object]:
     rules = {
         "size": [SIZE, SIZE],
         "resize": "squash",
@@ -149,7 +172,7 @@ def _manifest(folder: Path, space: str, *, audio: bool, means: bool, spreads: ob
     files = ["image.onnx", "text.onnx", "tokenizer.json", "canonical.npz"]
     scores: dict[str, object] = {name: {"nothing_below": level} for name, level in LEVELS.items()}
     if audio:
-        window = {"sample_rate": RATE, "seconds": 2.0, "hop_seconds": 1.0, "min_seconds": 0.1}
+        window = {"sample_rate": RATE, "seconds": seconds, "hop_seconds": seconds / 2, "min_seconds": 0.1}
         towers["audio"] = {
             "file": "audio.onnx",
             "precision": "fp32",
@@ -170,7 +193,7 @@ def _manifest(folder: Path, space: str, *, audio: bool, means: bool, spreads: ob
         "version": "1.0",
         "description": "colours and their names",
         "licence": "CC0-1.0",
-        "space": {"id": space, "dim": 4, "metric": "cosine"},
+        "space": {"id": space, "dim": dim, "metric": "cosine"},
         "towers": towers,
         "scores": scores,
         "canonical": "canonical.npz",
@@ -186,12 +209,21 @@ def _manifest(folder: Path, space: str, *, audio: bool, means: bool, spreads: ob
 
 def _save(
     path: Path,
+    last: Last,
     nodes: list[onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     constants: dict[str, np.ndarray],
 ) -> None:
-    """A graph whose last node gives ``vectors``."""
-    output = helper.make_tensor_value_info("vectors", T.FLOAT, ["n", 4])
+    """A graph whose last node gives ``vectors``, which are turned."""
+    nodes[-1].output[0] = "plain"
+    kind, turn = (T.FLOAT16, last.turn.astype(np.float16)) if last.half else (T.FLOAT, last.turn)
+    nodes += [
+        helper.make_node("Cast", ["plain"], ["cast"], to=kind),
+        helper.make_node("MatMul", ["cast", "turn"], ["turned"]),
+        helper.make_node("Cast", ["turned"], ["vectors"], to=T.FLOAT),
+    ]
+    constants = {**constants, "turn": turn}
+    output = helper.make_tensor_value_info("vectors", T.FLOAT, ["n", turn.shape[1]])
     initial = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "tower", inputs, [output], initial)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))

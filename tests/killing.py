@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch import Engine, Modality, NewItem, NewPart, Query, Term, vectors
-from mmsearch.catalog import FileUpdate
+from mmsearch import Engine, Modality, NewItem, NewPart, Query, Term, shadows, vectors
+from mmsearch.admission import identity_of
 from mmsearch.database import Database
+from mmsearch.rows import FileUpdate
 from mmsearch.types import AttributeValue
 from tests.oracle import directions
 from tests.toy import ToyEncoder
@@ -140,6 +141,27 @@ def prepare(what: str, home: Path) -> None:
         engine.save()
         if what == "saving":
             engine.add([item(f"d{n}", 30 + n) for n in range(20)])
+        if what == "switching":
+            shadow = shadow_of(engine)
+            new = [
+                item(str(min(part.id for part in i.parts)), *(30 + i.id + n for n in range(len(i.parts))))
+                for i in engine.items()
+            ]
+            engine.catalog.add(
+                shadow,
+                new,
+                [np.stack([part.vector for part in i.parts if part.vector is not None]) for i in new],
+            )
+
+
+def shadow_of(engine: Engine) -> int:
+    """The id of the shadow, made if there is none: other vectors in a space of the same name."""
+    collection = engine.catalog.collection(engine.collection).id
+    if shadows.find(engine.catalog, collection) is None:
+        shadows.make(engine.catalog, collection, identity_of(ToyEncoder(dim=DIM), "toy"))
+    shadow = shadows.find(engine.catalog, collection)
+    assert shadow is not None
+    return shadow.info.id
 
 
 def writes(what: str, home: Path) -> list[Callable[[], object]]:
@@ -149,6 +171,13 @@ def writes(what: str, home: Path) -> list[Callable[[], object]]:
     engine = opened(home)
     if what == "saving":
         return [engine.save]
+    if what == "switching":
+        shadow = shadow_of(engine)
+        return [
+            lambda: shadows.switch(engine.catalog, 1, shadow),
+            lambda: shadows.switch(engine.catalog, 1, shadow),
+            lambda: shadows.forget(engine.catalog, 1),
+        ]
 
     def swap() -> None:
         known = engine.files()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
+from mmsearch.types import MEDIA, AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -48,7 +48,8 @@ class ToyEncoder:
 
     def __init__(self, space: str = "toy", dim: int = 4) -> None:
         self.space = Space(space, dim)
-        self.modalities = frozenset(Modality)
+        self.fingerprint = f"{space} {dim}"
+        self.modalities = frozenset(MEDIA)
         self.levels: dict[Modality, float] = {}
         self.means: dict[Modality, Vector] = {}
         self.spreads: dict[Modality, dict[Modality, float]] = {}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from mmsearch.cli import catalog, keys, models, transfer
+from mmsearch.cli import catalog, gpu, keys, models, transfer
+from mmsearch.cli.bridge import bridge
 from mmsearch.cli.eval import evaluate
+from mmsearch.cli.export_model import export_model
 from mmsearch.cli.index import index
+from mmsearch.cli.migrate import migrate
+from mmsearch.cli.options import described as _help
 from mmsearch.cli.search import search
 from mmsearch.cli.serve import serve
 from mmsearch.cli.train import train
@@ -23,21 +26,20 @@ app = typer.Typer(
 )
 
 
-def _help(command: Callable[..., None]) -> str:
-    """The docstring with its lines joined, so that help wraps to the terminal."""
-    return "\n\n".join(" ".join(block.split()) for block in (command.__doc__ or "").split("\n\n"))
-
-
 for command in (index, search, catalog.status, catalog.show, catalog.remove, catalog.check):
     app.command(command.__name__, help=_help(command))(command)
 app.command("eval", help=_help(evaluate))(evaluate)
 app.command("train", help=_help(train))(train)
+app.command("bridge", help=_help(bridge))(bridge)
+app.command("migrate", help=_help(migrate))(migrate)
 app.command("export", help=_help(transfer.export_to))(transfer.export_to)
 app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
+models.app.command("export", help=_help(export_model))(export_model)
 app.add_typer(models.app, name="models")
 app.command("serve", help=_help(serve))(serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(gpu.app, name="gpu")
 
 
 def _version(wanted: bool) -> None:

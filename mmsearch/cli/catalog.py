@@ -46,6 +46,8 @@ def status(json: AsJson = False, collection: Collection = None, home: Home = Non
     for path, exclude in found.roots.items():
         left_out = f" (without {', '.join(exclude)})" if exclude else ""
         say(f"folder      {safe(path + left_out)}")
+    for path in found.feeds:
+        say(f"feed        {safe(path)}")
     if found.attributes:
         kinds = ", ".join(f"{name} ({kind})" for name, kind in sorted(found.attributes.items()))
         say(f"attributes  {safe(kinds)}")
@@ -53,8 +55,22 @@ def status(json: AsJson = False, collection: Collection = None, home: Home = Non
         say("The collection is empty: run `mmsearch index FOLDER`.")
 
 
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Items by key: the id that a shop gave a product, the path of a file. Repeatable.",
+        show_default=False,
+    ),
+]
+
+
 def show(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Items to show, by id.")],
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", help="Items to show, by id.", show_default=False)
+    ] = None,
+    key: Keys = None,
     json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -62,10 +78,13 @@ def show(
     """Show everything known about items: file facts, attributes, parts and their texts."""
     from mmsearch.cli.hits import item_record, part_record
     from mmsearch.cli.text import json_line, safe, say, size, time_span, write_bytes
+    from mmsearch.errors import QueryError
     from mmsearch.types import Modality
 
+    if not ids and not key:
+        raise QueryError("show what? Give ids, or --key KEY")
     with open_engine(home, collection) as engine:
-        items = engine.get(ids)
+        items = engine.get([*(ids or ()), *_ids_of_keys(engine, key)])
     for position, item in enumerate(items):
         record = item_record(item)
         if json:
@@ -87,6 +106,7 @@ def show(
             if part.start is not None and part.end is not None:
                 heard = item.modality is Modality.AUDIO
                 where += [time_span(part.start, part.end) if heard else f"{part.start:g} to {part.end:g}"]
+            where += [safe(part.source)] if part.source else []
             say(", ".join(where))
             if part.text:
                 say(f"    {safe(' '.join(part.text.split()))}")
@@ -101,6 +121,7 @@ def remove(
             show_default=False,
         ),
     ] = None,
+    key: Keys = None,
     where: Annotated[
         str | None, typer.Option("--where", metavar="FILTER", help="Remove items whose attributes match.")
     ] = None,
@@ -112,10 +133,11 @@ def remove(
     from mmsearch.cli.text import many, note, safe, say
     from mmsearch.errors import QueryError
 
-    if not targets and where is None:
-        raise QueryError("remove what? Give ids, paths, or --where FILTER")
+    if not targets and not key and where is None:
+        raise QueryError("remove what? Give ids, paths, --key KEY, or --where FILTER")
     with open_engine(home, collection) as engine:
         ids = {found for target in targets or () for found in _ids_of(engine, target)}
+        ids.update(_ids_of_keys(engine, key))
         if where is not None:
             ids.update(engine.select(where))
         if not ids:
@@ -148,6 +170,18 @@ def _ids_of(engine: Engine, target: str) -> list[int]:
     )
 
 
+def _ids_of_keys(engine: Engine, keys: list[str] | None) -> list[int]:
+    """The items with these keys. Raises ``ItemNotFound`` naming the first that is missing."""
+    from mmsearch.errors import ItemNotFound
+
+    ids = []
+    for key in keys or ():
+        if (item := engine.find(key)) is None:
+            raise ItemNotFound(f"{key}: no item of collection {engine.collection!r} has this key")
+        ids.append(item.id)
+    return ids
+
+
 def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     collection: Collection = None,
@@ -171,15 +205,22 @@ def check(
 @collections.command("list")
 def list_collections(json: AsJson = False, home: Home = None) -> None:
     """List the collections of a home."""
+    from mmsearch import shadows
     from mmsearch.cli.text import json_line, safe, say, write_bytes
 
     with _catalog(home) as catalog:
         found = catalog.collections()
+        others = shadows.models(catalog)
     for info in found:
         if json:
             write_bytes([json_line(dataclasses.asdict(info) | {"created": info.created.isoformat()})])
         else:
-            say(f"{safe(info.name):<20} {info.items:>9,} items  {safe(info.model)}")
+            other = (
+                f" (and vectors of {safe(others[info.id])}, see `migrate --status`)"
+                if info.id in others
+                else ""
+            )
+            say(f"{safe(info.name):<20} {info.items:>9,} items  {safe(info.model)}{other}")
 
 
 @collections.command("create")

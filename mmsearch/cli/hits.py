@@ -154,6 +154,7 @@ def part_record(part: Part) -> dict[str, Any]:
         "end": part.end,
         "page": part.page,
         "text": part.text,
+        "source": part.source,
     }
 
 

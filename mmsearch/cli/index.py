@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -12,6 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmsearch.cli.feed import (
+    Columns,
+    DeleteMissing,
+    Feed,
+    Ignored,
+    MappingFile,
+    Partial,
+    Root,
+    Types,
+    build_layout,
+)
 from mmsearch.cli.options import (
     Collection,
     Compile,
@@ -37,7 +49,7 @@ def index(
         list[str] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Folders and files to index. Not given: the folders that were indexed before.",
+            help="Folders and files to index. Not given: the folders and feeds that were indexed before.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +64,8 @@ def index(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Forget files even if a folder is missing, empty, or lost more than half of them."
+            "--prune",
+            help="Forget files even if a folder is missing, empty, or lost more than half of them, and so for feeds.",
         ),
     ] = False,
     transcribe: Annotated[
@@ -64,6 +77,14 @@ def index(
             show_default=False,
         ),
     ] = None,
+    feed: Feed = None,
+    mapping: MappingFile = None,
+    column: Columns = None,
+    type: Types = None,
+    ignore: Ignored = None,
+    root: Root = None,
+    partial: Partial = None,
+    delete_missing: DeleteMissing = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     model: NewModel = None,
     threads: Threads = None,
@@ -73,16 +94,26 @@ def index(
     precision: InPrecision = None,
     compile: Compile = None,
 ) -> None:
-    """Index pictures, texts and sounds, and bring what was indexed before up to date.
+    """Index pictures, texts, sounds and products, and bring what was indexed before up to date.
 
-    Files that cannot be read are skipped, with the reason in the report; the exit code is 3 only if nothing at all
-    could be indexed. Stop it at any time: what is committed stays, and the next run goes on from there.
+    Files and rows that cannot be read are skipped, with the reason in the report; the exit code is 3 only if nothing at
+    all could be indexed. Stop it at any time: what is committed stays, and the next run goes on from there.
+    A model of `mmsearch models list` that is not on this machine is fetched first.
     """
+    from indexer.addresses import networks
+    from indexer.feeds import index_feed, remembered_feeds
+    from mmsearch.config import load_settings
     from mmsearch.errors import ConfigError, MediaError
 
+    allowed = networks(load_settings(home=home).fetch_from)
     missing = [path for path in paths or () if not os.path.exists(os.path.expanduser(path))]
     if missing and not has_catalog(home):
         raise MediaError(missing[0], "no such file or folder")  # no catalog is made for a slip of the fingers
+    layout = build_layout(mapping, column, type, ignore, root)
+    if feed is None and (layout is not None or partial is not None or delete_missing is not None):
+        raise ConfigError("options of a table of products, and no --feed")
+    if feed is not None and not feed.expanduser().is_file():
+        raise MediaError(feed, "no such file")
     with open_engine(
         home,
         collection,
@@ -91,13 +122,32 @@ def index(
         threads=threads,
         precision=precision,
         compile=compile,
-        create=bool(paths),
+        create=bool(paths or feed),
+        fetch=True,
     ) as engine:
-        jobs = _jobs(engine, paths, exclude)
-        if not jobs:
+        jobs = _jobs(engine, paths, exclude) if paths or feed is None else []
+        tables = [str(feed.expanduser())] if feed else [] if paths else remembered_feeds(engine)
+        if not jobs and not tables:
             raise ConfigError("index what? Give a folder: `mmsearch index FOLDER`; later runs remember it")
         with _progress() as listener:
             report = _run(engine, jobs, prune, transcribe, listener)
+            for table in tables:
+                add = functools.partial(_join, report)
+                if feed is None and not os.path.exists(table):
+                    add(_vanished(engine, table, prune))
+                    continue
+                add(
+                    index_feed(
+                        engine,
+                        table,
+                        layout,
+                        partial=partial,
+                        delete_missing=delete_missing,
+                        prune=prune,
+                        allowed=allowed,
+                        progress=listener,
+                    )
+                )
         held = engine.status().items
     if json:
         from mmsearch.cli.text import json_line, write_bytes
@@ -137,13 +187,31 @@ def _run(
         report = index_files(
             engine, paths, exclude=exclude, prune=prune, transcribe=transcribe, progress=listener
         )
-        for field in dataclasses.fields(Report):
-            value = getattr(report, field.name)
-            if field.name == "seconds":
-                whole.seconds = {stage: whole.seconds[stage] + spent for stage, spent in value.items()}
-            else:
-                setattr(whole, field.name, getattr(whole, field.name) + value)
+        _join(whole, report)
     return whole
+
+
+def _join(whole: Report, report: Report) -> None:
+    """Add a report to another one."""
+    for field in dataclasses.fields(report):
+        value = getattr(report, field.name)
+        if field.name == "seconds":
+            whole.seconds = {stage: whole.seconds[stage] + spent for stage, spent in value.items()}
+        else:
+            setattr(whole, field.name, getattr(whole, field.name) + value)
+
+
+def _vanished(engine: Engine, table: str, prune: bool) -> Report:
+    """A table that was indexed before and is gone: its products stay, and with ``prune`` it is not asked for again."""
+    from indexer.feeds import forget_feed
+    from indexer.report import Report, Skipped, printable
+
+    if prune:
+        forget_feed(engine, table)
+        return Report()
+    return Report(
+        skipped=[Skipped(printable(table), "no such file; to forget it, run it again with --prune")]
+    )
 
 
 def _summary(report: Report, held: int) -> None:
@@ -166,6 +234,8 @@ def _summary(report: Report, held: int) -> None:
         (len(report.skipped), "skipped"),
     ]
     said = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "nothing to do"
+    if report.attributes_only:
+        said = said.replace(" updated", f" updated ({report.attributes_only:,} in attributes only)", 1)
     copies = f" ({many(report.copies, 'copy')})".replace("copys", "copies") if report.copies else ""
     encoded = report.added + report.updated
     rate = f", {encoded / report.total:.0f} files/s" if encoded > report.total > 0 else ""

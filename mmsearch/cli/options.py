@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def _option(name: str, metavar: str | None, about: str = "") -> Any:
 
 Home = Annotated[Path | None, _option("home", "FOLDER")]
 Collection = Annotated[str | None, _option("collection", "NAME")]
-OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda")]
+OnDevice = Annotated[Device | None, _option("device", "auto|cpu|cuda[:KIND]")]
 Threads = Annotated[int | None, _option("threads", "N")]
 InPrecision = Annotated[Precision | None, _option("precision", "auto|fp32|fp16|bf16")]
 Compile = Annotated[bool | None, _option("compile/--no-compile", None)]
@@ -46,6 +47,11 @@ OtherModel = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def described(command: Callable[..., None]) -> str:
+    """The docstring with its lines joined, so that help wraps to the terminal."""
+    return "\n\n".join(" ".join(block.split()) for block in (command.__doc__ or "").split("\n\n"))
 
 
 def has_catalog(home: Path | None) -> bool:
@@ -65,9 +71,10 @@ def open_engine(
     precision: Precision | None = None,
     compile: bool | None = None,
     create: bool = False,
+    fetch: bool = False,
     made_for: Header | None = None,
 ) -> Engine:
-    """Open the collection that flags and settings name.
+    """Open the collection that flags and settings name. ``fetch``: with a model whose files are fetched if need be.
 
     ``create`` makes a missing one with the model that they name, or the one that ``made_for``, an exported file, names.
     """
@@ -85,7 +92,16 @@ def open_engine(
     from mmsearch.engine import Engine
     from mmsearch.errors import CollectionNotFound
 
+    if settings.device.startswith("cuda"):
+        from mmsearch.gpu import use_gpu
+
+        use_gpu(settings.device)  # tells now, and not after an hour of encoding, that there is none
+
     def opened(model: str | None, create: bool) -> Engine:
+        if fetch and model is not None:
+            from mmsearch.cli.pull import fetch_missing
+
+            fetch_missing(model, None if create else lambda: opened(None, False))
         return Engine.open(
             settings.home,
             collection=settings.collection,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmsearch.engine import Engine
     from mmsearch.types import Hit, Query
 
-Media = Literal["image", "text", "audio"]
+Media = Literal["image", "text", "audio", "fused"]
 
 
 def search(
@@ -66,8 +66,8 @@ def search(
         Media | None,
         typer.Option(
             "--modality",
-            metavar="image|text|audio",
-            help="Find only pictures, only texts, or only sounds.",
+            metavar="image|text|audio|fused",
+            help="Find only pictures, only texts, only sounds, or only products as a whole.",
             show_default=False,
         ),
     ] = None,
@@ -179,6 +179,8 @@ def _doubt(engine: Engine, query: Query, hits: list[Hit]) -> None:
     levels = engine.encoder.levels
     plain = len(query.terms) == 1 and query.terms[0].text is not None and not query.hybrid
     if not plain or not levels or hits[0].score >= max(levels.values()):
+        return
+    if hits[0].part.modality == "fused":  # no model says what a good score of these is
         return
     from mmsearch.cli.text import note
     from mmsearch.types import Modality

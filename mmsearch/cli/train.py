@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from mmsearch.cli.options import Home, Threads, open_engine
+from mmsearch.cli.train_options import clip_options, clip_source, layers, refuse
 
 if TYPE_CHECKING:
     from mmsearch.engine import Engine
     from mmsearch.tables import Row
-    from mmsearch.training.adapt import Trained
-    from mmsearch.training.finetune import Epoch
+    from mmsearch.training.clip_learner import ClipOptions
+    from mmsearch.training.finetune import Epoch, Options
+    from mmsearch.training.outcome import Trained
 
 HeadName = Literal["linear", "mlp", "none"]
 LossName = Literal["infonce", "sigmoid"]
@@ -63,22 +65,35 @@ def train(
         ),
     ] = None,
     head: Annotated[
-        HeadName,
+        HeadName | None,
         typer.Option(
             "--head",
             metavar="linear|mlp|none",
-            help="What is put behind the towers and trained; none only with --unfreeze.",
+            help="What is put behind the towers and trained: linear, if nothing else is asked for. mlp is for ONNX "
+            "models; none only with --unfreeze or --lora.",
+            show_default=False,
         ),
-    ] = "linear",
+    ] = None,
     unfreeze: Annotated[
-        int,
+        str | None,
         typer.Option(
             "--unfreeze",
-            metavar="N",
-            min=0,
-            help="Also train the last N layers of the towers. Slower; for more pairs.",
+            metavar="N|all",
+            help="Train the last N layers of the towers; of open_clip models the last N blocks, or all. Slower; for "
+            "more pairs.",
+            show_default=False,
         ),
-    ] = 0,
+    ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            "--lora",
+            metavar="RANK",
+            min=1,
+            help="Train low-rank changes of the blocks of an open_clip model, such as 8.",
+            show_default=False,
+        ),
+    ] = None,
     loss: Annotated[
         LossName, typer.Option("--loss", metavar="infonce|sigmoid", help="The contrastive loss.")
     ] = "infonce",
@@ -98,20 +113,53 @@ def train(
         ),
     ] = 6,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=2, help="Items of a batch.")] = 256,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            "--chunk",
+            metavar="N",
+            min=1,
+            help="Of a batch so many go through the towers of an open_clip model at a time; all others stay negatives. "
+            "Less memory. Not given: 32.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoint-activations",
+            help="Keep less of an open_clip model's blocks in memory and run them twice.",
+        ),
+    ] = False,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="RATE", min=0.0, help="Learning rate at its highest.")
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="RATE",
+            min=0.0,
+            help="Learning rate at its highest. Not given: 0.001; 0.0005 with --lora, and 0.00001 where --unfreeze "
+            "trains an open_clip model.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Draws validation groups and batches.")
     ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run in --out.")
     ] = False,
+    onnx: Annotated[
+        bool,
+        typer.Option(
+            "--onnx", help="Also export the new open_clip model, so that searching with it needs no torch."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     threads: Threads = None,
     home: Home = None,
 ) -> None:
-    """Train a better model for your own media, from pairs or from a collection with titles. Needs the extra `train`.
+    """Train a better model for your own media, from pairs or from a collection with titles. Needs the extra `train`,
+    for open_clip models also `clip`.
 
     What stands in one row belongs together. The result is a model folder for --model, with a card that tells what it
     gained on your validation items and what it forgot elsewhere.
@@ -125,18 +173,58 @@ def train(
         raise ConfigError("train on what? Give a file of pairs, or --collection NAME")
     if out is None:
         raise ConfigError("where to? Give --out FOLDER for the new model")
-    if head == "none" and not unfreeze:
-        raise ConfigError("nothing would be trained: give --head linear, --head mlp or --unfreeze N")
+    deep = layers(unfreeze)
+    if head == "none" and not deep and not lora:
+        raise ConfigError(
+            "nothing would be trained: give --head linear, --head mlp, --lora RANK or --unfreeze N"
+        )
     _need_torch()
     settings = load_settings(home=home, model=model, threads=threads)
     from mmsearch.cli.progress import counting
-    from mmsearch.encoders import model_folder
     from mmsearch.tables import read_table
-    from mmsearch.training.adapt import train_model
     from mmsearch.training.dataset import make_dataset
-    from mmsearch.training.finetune import Options
     from mmsearch.types import Modality
 
+    base = settings.model or "mini"
+    source = clip_source(base)
+    common: dict[str, Any] = {
+        "only": Modality(only) if only else None,
+        "loss": loss,
+        "epochs": epochs,
+        "patience": patience,
+        "batch": batch,
+        "seed": seed,
+    }
+    options: Options | ClipOptions
+    if source is None:
+        others: dict[str, object] = {
+            "--lora": lora,
+            "--unfreeze all": deep == "all",
+            "--chunk": chunk,
+            "--onnx": onnx,
+        }
+        refuse(others | {"--checkpoint-activations": checkpoint_activations}, f"{base} is no open_clip model")
+        from mmsearch.training.finetune import Options
+
+        options = Options(
+            head=None if head == "none" else head or "linear",
+            unfreeze=int(deep),
+            fusion=fusion,
+            rate=1e-3 if rate is None else rate,
+            **common,
+        )
+    else:
+        others = {"--head mlp": head == "mlp", "--fusion": fusion, "--only audio": only == "audio"}
+        refuse(others, f"{base} is an open_clip model")
+        options = clip_options(
+            head,
+            deep,
+            lora=lora or 0,
+            chunk=chunk,
+            light=checkpoint_activations,
+            rate=rate,
+            common=common,
+        )
     if pairs is not None:
         table, rows = pairs, read_table(pairs)
     else:
@@ -145,31 +233,31 @@ def train(
         if not rows:
             raise ConfigError(f"collection {collection!r}: no picture has a title other than its file's name")
     dataset = make_dataset(table, rows, root=root or table.parent, seed=seed)
-    options = Options(
-        only=Modality(only) if only else None,
-        head=None if head == "none" else head,
-        unfreeze=unfreeze,
-        loss=loss,
-        fusion=fusion,
-        epochs=epochs,
-        patience=patience,
-        batch=batch,
-        rate=rate,
-        seed=seed,
-    )
-    base = model_folder(settings.model or "mini")
     with counting("encoding") as show:
-        trained = train_model(
-            table,
-            dataset,
-            base,
-            out.expanduser(),
-            options,
-            resume=resume,
-            threads=settings.threads,
-            encoding=show,
-            epochs=_tell,
-        )
+        given: dict[str, Any] = {
+            "resume": resume,
+            "threads": settings.threads,
+            "encoding": show,
+            "epochs": _tell,
+        }
+        if source is None:
+            from mmsearch.encoders import model_folder
+            from mmsearch.training.adapt import train_model
+
+            trained = train_model(table, dataset, model_folder(base), out.expanduser(), options, **given)
+        else:
+            from mmsearch.training.clip_tuning import tune_clip
+
+            trained = tune_clip(
+                table,
+                dataset,
+                source,
+                out.expanduser(),
+                cast("ClipOptions", options),
+                onnx=onnx,
+                device=settings.device,
+                **given,
+            )
     if json:
         from mmsearch.cli.text import json_line, write_bytes
 

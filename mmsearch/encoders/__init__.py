@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.config import Device, Precision
 from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
-__all__ = ["BUILT_IN_MODELS", "Encoder", "full_name", "load_encoder", "model_folder"]
+if TYPE_CHECKING:
+    from mmsearch.encoders.sources import Source
+
+__all__ = ["BUILT_IN_MODELS", "Encoder", "full_name", "load_encoder", "model_files", "model_folder"]
 
 BUILT_IN_MODELS = Path(__file__).parent.parent / "models"
 
@@ -20,6 +23,12 @@ class Encoder(Protocol):
 
     @property
     def space(self) -> Space: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What names these very weights and this preprocessing; cheap, no tower is loaded for it. Encoders with the
+        same fingerprint are not compared again.
+        """
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -88,10 +97,11 @@ def load_encoder(
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file() and device != "cuda":
-        return OnnxEncoder(source.export, threads=threads)
+    if not device.startswith("cuda") and (exported := source.exported) is not None:
+        return OnnxEncoder(exported, threads=threads)
     from mmsearch.encoders.open_clip import OpenClipEncoder
 
+    device = device.partition(":")[0]  # the rest says how vectors lie there
     return OpenClipEncoder(source, threads=threads, device=device, precision=precision, compile=compile)
 
 
@@ -106,11 +116,25 @@ def model_folder(model: str | Path) -> Path:
 
     if (source := find_source(model)) is None:
         raise _unknown(model)
-    if (source.export / "model.json").is_file():
-        return source.export
+    if (exported := source.exported) is not None:
+        return exported
     if not source.present:
         raise source.missing()
     raise ModelError(f"{model}: is no model folder yet. Make one of it: mmsearch models export {model}")
+
+
+def model_files(model: str | Path) -> Source | None:
+    """The source of an open_clip model, whether its files are here or not; None for a model folder.
+
+    Raises ``ModelError`` if ``model`` is neither.
+    """
+    if _folder_of(model) is not None:
+        return None
+    from mmsearch.encoders.sources import find_source
+
+    if (source := find_source(model)) is None:
+        raise _unknown(model)
+    return source
 
 
 def full_name(model: str | Path) -> str:
@@ -131,7 +155,14 @@ def _folder_of(model: str | Path) -> Path | None:
 
 
 def _unknown(model: str | Path) -> ModelError:
-    known = ", ".join(sorted(path.parent.name for path in BUILT_IN_MODELS.glob("*/model.json")))
+    import difflib
+
+    from mmsearch.encoders.known import KNOWN
+
+    built_in = sorted(path.parent.name for path in BUILT_IN_MODELS.glob("*/model.json"))
+    near = difflib.get_close_matches(str(model), [*built_in, *KNOWN], 3)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
     return ModelError(
-        f"{model}: no such model. Give the folder of a model.json, one of {known}, or a name of `mmsearch models list`"
+        f"{model}: no such model.{meant} Give the folder of a model.json, one of {', '.join(built_in)}, or a name of "
+        "`mmsearch models list`"
     )

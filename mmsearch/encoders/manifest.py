@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.encoders import BUILT_IN_MODELS
+from mmsearch.encoders.cleaning import Cleaning, clean
 from mmsearch.encoders.packaged import Ngrams, PackagedTextTower, Prefix, trunk_file
 from mmsearch.encoders.preprocess import Colour, Interpolation, Layout, Preprocess, Resize
 from mmsearch.errors import ModelError
@@ -42,8 +44,8 @@ class ImageTower(Preprocess):
 class TextTower:
     """``towers.text`` of a model.json. ``inputs`` says what each input of the graph is fed with; ``context`` is in
     tokens, the special ones included; ``pad_to`` None pads to the longest text of a batch. ``batch`` is 1 unless
-    stated: a dynamically quantised tower scales its activations over the whole batch, so that a text's vector would
-    depend on its neighbours (cosines down to .987), and on CPUs a batch is no faster.
+    stated: a tower that is dynamically quantised by onnxruntime scales its activations over the whole batch, so that a
+    text's vector would depend on its neighbours (cosines down to .987).
     """
 
     file: Path
@@ -55,6 +57,12 @@ class TextTower:
     pad_to: int | None
     dtype: Integers
     inputs: Mapping[str, Feed]
+    cleaning: Cleaning | None = None
+
+    def cleaned(self, text: str) -> str:
+        """The text as the tokenizer takes it."""
+        text = text.encode("utf-8", "replace").decode()
+        return clean(text, self.cleaning) if self.cleaning else text
 
     def feeds(self, ids: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[Any]]:
         """Graph input -> (n, tokens) integers, from the token ids of n texts."""
@@ -207,6 +215,7 @@ class Manifest:
             pad_to=tower._integer("pad_to") if tower._fields.get("pad_to") is not None else None,
             dtype=tower._choice("dtype", Integers),
             inputs={name: inputs._choice(name, Feed) for name in inputs._fields},
+            cleaning=tower._choice("clean", Cleaning) if "clean" in tower._fields else None,
         )
 
     def audio_tower(self) -> AudioTower | None:
@@ -275,14 +284,38 @@ class Manifest:
 
         Raises ``MissingExtra`` if a trunk's package is not installed.
         """
-        found = {}
-        for owner, section in [(self, self), *([(self.base, self._section("base"))] if self.base else [])]:
-            files = section._section("files")
-            for name in files._fields:
-                found[owner.folder / name] = files._section(name)._value("sha256", str)
+        files = self._section("files")
+        found = {self.folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+        found |= self.base_hashes()
         if isinstance(tower := self.text_tower(), PackagedTextTower):
             found[trunk_file(tower)] = tower.sha256
         return found
+
+    def base_hashes(self) -> dict[Path, str]:
+        """Files of the base that this model was made to meet, with their sha256 in hexadecimal."""
+        if self.base is None:
+            return {}
+        files = self._section("base")._section("files")
+        return {self.base.folder / name: files._section(name)._value("sha256", str) for name in files._fields}
+
+    def fingerprint(self) -> str:
+        """A hash of this document, and of the base's: they hold the hashes of all files."""
+        digest = blake2b(digest_size=16)
+        for manifest in (self, self.base):
+            if manifest is not None:
+                digest.update(json.dumps(manifest._fields, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were made to meet the other towers of the space: those that stand on a base, and
+        those that were trained while the rest, and with it the space, stayed.
+        """
+        if self.base is not None:
+            return frozenset(modality for modality in Modality if self.has(modality))
+        trained = self._optional_section("trained")
+        if trained is None or trained._fields.get("base_space") != self.space().id:
+            return frozenset()
+        return frozenset(modality for modality in Modality if modality in trained._value("towers", list))
 
     def canonical(self) -> Path:
         """The archive of canonical inputs and vectors."""

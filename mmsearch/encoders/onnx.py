@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.encoders.canonical import CANONICAL_COSINE
 from mmsearch.encoders.manifest import AudioTower, Fusion, ImageTower, Manifest, TextTower
 from mmsearch.encoders.packaged import PackagedTextTower, TextTrunk, load_trunk
 from mmsearch.errors import ModelError
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["CANONICAL_COSINE", "OnnxEncoder", "load_tokenizer", "usable_cores", "verify"]
 
 Tower = ImageTower | TextTower | PackagedTextTower | AudioTower | Fusion
-
-CANONICAL_COSINE = 0.99
-"""A tower belongs to its space when its canonical vectors come out with at least this cosine."""
 
 
 class OnnxEncoder:
@@ -73,6 +71,25 @@ class OnnxEncoder:
         return self._audio.window if self._audio else AudioWindow()
 
     @cached_property
+    def fingerprint(self) -> str:
+        """A hash of ``model.json``, and of that of the base: they hold the hashes of all files."""
+        return self._manifest.fingerprint()
+
+    @property
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were made to meet the others of the space; they say nothing of which space it is."""
+        return self._manifest.adapted()
+
+    def check_base(self) -> None:
+        """Raises ``ModelError`` if the base that is installed is not the one this model was made to meet."""
+        for path, wanted in self._manifest.base_hashes().items():
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+                raise ModelError(
+                    f"{self.folder}: was made to meet another {path.name} than {path}. Take a version of this model "
+                    "that was made for the installed one."
+                )
+
+    @cached_property
     def means(self) -> Mapping[Modality, Vector]:
         """Read when it is first asked for. Raises ``ModelError``."""
         return self._manifest.means()
@@ -111,12 +128,12 @@ class OnnxEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
-        texts = [text.encode("utf-8", "replace").decode() for text in texts]
         if isinstance(self._text, PackagedTextTower):
+            texts = [text.encode("utf-8", "replace").decode() for text in texts]
             return self._encode_packaged(self._text, texts)
         tower, session, tokenizer, pad_id = self._text_session()
         # Not encode_batch: its thread pool would print a warning in every process forked afterwards.
-        ids = [tokenizer.encode(text).ids for text in texts]
+        ids = [tokenizer.encode(tower.cleaned(text)).ids for text in texts]
         vectors = np.empty((len(texts), self.space.dim), np.float32)
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
 

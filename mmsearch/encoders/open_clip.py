@@ -7,12 +7,8 @@ runs out are here.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,35 +16,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsearch.config import Device, Precision
+from mmsearch.encoders.onnx import usable_cores
 from mmsearch.encoders.open_clip_config import preprocess_of, read_config, space_id, weights_file
+from mmsearch.encoders.open_clip_model import (
+    OpenClipModel,
+    first_line,
+    import_open_clip,
+    load_model,
+    require_extra,
+)
 from mmsearch.encoders.preprocess import Preprocess
 from mmsearch.encoders.sources import Source
-from mmsearch.errors import ConfigError, MissingExtra, ModelError
+from mmsearch.encoders.torch_device import chosen_device, chosen_precision, is_out_of_memory
+from mmsearch.errors import ModelError
 from mmsearch.types import AudioWindow, Image, Modality, Space, Vector, Vectors, Waveform
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
 __all__ = ["OpenClipEncoder", "OpenClipModel", "import_open_clip", "load_model"]
 
-CPU_BATCH = 32
+CPU_BATCH = 8  # of each core
 GPU_BATCH = 512  # at most; the memory that is free decides
 _PROBE = 8  # pictures whose memory is measured
 _MEMORY = 0.7  # share of the free memory of a GPU that a batch may take
+_PICTURES = 32
 _TEXTS = 64
-
-
-class OpenClipModel:
-    """A network with its weights, in evaluation mode, and what goes with it.
-
-    ``model`` is open_clip's ``CLIP`` or ``CustomTextCLIP``, ``tokenizer`` takes a list of texts and gives ids
-    (n, context), ``dtype`` is that of the pixels.
-    """
-
-    def __init__(self, model: Any, tokenizer: Callable[[list[str]], torch.Tensor], dtype: Any) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.dtype = dtype
 
 
 class OpenClipEncoder:
@@ -72,6 +67,7 @@ class OpenClipEncoder:
     ) -> None:
         if not source.present:
             raise source.missing()
+        require_extra()
         self.source = source
         self._config = read_config(source)
         self.space = Space(space_id(source, self._config), int(self._config["model_cfg"]["embed_dim"]))
@@ -79,7 +75,7 @@ class OpenClipEncoder:
         self._device = device
         self._precision = precision
         self._compile = compile
-        self._batch = 0  # pictures that memory allows at once; 0: not known yet
+        self._batch = {Modality.IMAGE: _PICTURES, Modality.TEXT: _TEXTS}  # as many as memory allows at once
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # a fast tokenizer must not be used by two threads
         self._loaded: OpenClipModel | None = None
@@ -96,6 +92,16 @@ class OpenClipEncoder:
         return preprocess_of(self.source, self._config)
 
     @property
+    def adapted(self) -> frozenset[Modality]:
+        """Modalities whose towers were trained to meet the others of the space, which stayed (``mmsearch train
+        --only``); they say nothing of which space it is.
+        """
+        trained = self._config.get("trained")
+        if not isinstance(trained, dict) or trained.get("base_space") != self.space.id:
+            return frozenset()
+        return frozenset(modality for modality in self.modalities if modality in trained.get("towers", ()))
+
+    @property
     def fingerprint(self) -> str:
         """Names configuration, weights (by size and time of change) and precision."""
         file = weights_file(self.source).stat()
@@ -109,7 +115,11 @@ class OpenClipEncoder:
     @property
     def batch_size(self) -> int:
         on_gpu = self._loaded is not None and self._where(self._loaded).type == "cuda"
-        return GPU_BATCH if on_gpu or self._device == "cuda" else CPU_BATCH
+        if on_gpu or self._device.startswith("cuda"):
+            return GPU_BATCH
+        return (
+            2 * CPU_BATCH * self._cores
+        )  # two runs a core: at the end of a call one core waits for the other
 
     def load(self) -> OpenClipModel:
         """The network, loaded now instead of at its first use. Raises ``ModelError``, ``MissingExtra``."""
@@ -124,9 +134,8 @@ class OpenClipEncoder:
                 loaded = load_model(self.source, device=device, precision=precision)
                 if self._compile:
                     loaded.model.visual = torch.compile(loaded.model.visual, dynamic=True)
-                self._batch = CPU_BATCH
                 if device == "cuda":
-                    self._batch = self._fitting(loaded)
+                    self._batch[Modality.IMAGE] = self._fitting(loaded)
                 self._loaded = loaded
             return self._loaded
 
@@ -141,7 +150,7 @@ class OpenClipEncoder:
             pixels = self.preprocess.pixels(images[rows])
             return loaded.model.encode_image(self._tensor(pixels).to(loaded.dtype), normalize=True)
 
-        return self._batches(forward, len(images), self._batch)
+        return self._side_by_side(forward, len(images), Modality.IMAGE)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) vectors of n texts; what goes beyond the context is cut off. Raises ``ModelError``."""
@@ -153,7 +162,7 @@ class OpenClipEncoder:
                 ids = loaded.tokenizer(readable[rows])
             return loaded.model.encode_text(ids.to(self._where(loaded)), normalize=True)
 
-        return self._batches(forward, len(readable), _TEXTS)
+        return self._side_by_side(forward, len(readable), Modality.TEXT)
 
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
         """Raises ``ModelError``: open_clip's models have no ears."""
@@ -162,36 +171,74 @@ class OpenClipEncoder:
             "with `mmsearch bridge`"
         )
 
-    def _batches(self, forward: Callable[[slice], Any], count: int, batch: int) -> Vectors:
+    def _side_by_side(self, forward: Callable[[slice], Any], count: int, modality: Modality) -> Vectors:
+        """On a CPU small runs on one core each, as many as there are cores: half as fast again as one run on all of
+        them, whose threads wait for each other at every layer, and longer still when decoding takes a core.
+        """
+        loaded = self.load()
+        on_cpu = self._where(loaded).type == "cpu" and not self._compile
+        if not on_cpu or self._cores == 1 or count <= CPU_BATCH:
+            return self._batches(forward, range(count), modality)
+        parts = [range(count)[start : start + CPU_BATCH] for start in range(0, count, CPU_BATCH)]
+        return np.concatenate(
+            list(self._pool.map(lambda part: self._batches(forward, part, modality), parts))
+        )
+
+    @property
+    def _cores(self) -> int:
+        return self._threads or usable_cores()
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        import torch
+
+        return ThreadPoolExecutor(self._cores, "encode", initializer=lambda: torch.set_num_threads(1))
+
+    def _batches(self, forward: Callable[[slice], Any], chosen: range, modality: Modality) -> Vectors:
         """Rows in batches, each half as large as before when memory runs out."""
         import torch
 
-        vectors = np.zeros((count, self.space.dim), np.float32)
-        start = 0
+        vectors = np.zeros((len(chosen), self.space.dim), np.float32)
+        first, start, count = chosen.start, 0, len(chosen)
         while start < count:
-            rows = slice(start, min(start + batch, count))
+            rows = slice(start, min(start + self._batch[modality], count))
             try:
                 with torch.inference_mode():
-                    vectors[rows] = forward(rows).float().cpu().numpy()
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if not _is_out_of_memory(error):
-                    raise ModelError(f"{self.source.short}: failed on its input ({error})") from error
+                    made = forward(slice(first + rows.start, first + rows.stop))
+                    vectors[rows] = made.float().cpu().numpy()
+            except Exception as error:  # a compiler raises anything
+                if not is_out_of_memory(error):
+                    raise self._failed(error) from error
                 if rows.stop - start == 1:
                     raise ModelError(
-                        f"{self.source.short}: memory is too small for a single input ({error}). Use a smaller "
-                        "model, or --device cpu"
+                        f"{self.source.short}: memory is too small for a single input ({first_line(error)}). Use a "
+                        "smaller model, or --device cpu"
                     ) from error
                 failed = True
             else:
                 failed = False
             if failed:  # outside of the handler, which would hold on to the tensors of the failed run
-                batch = (rows.stop - start) // 2
-                self._batch = min(self._batch, batch)
+                self._batch[modality] = min(self._batch[modality], (rows.stop - start) // 2)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
             start = rows.stop
+        if not np.isfinite(vectors).all():
+            raise ModelError(
+                f"{self.source.short}: makes numbers that are not finite. Use --precision fp32; if it makes them with "
+                "that too, its weights are damaged"
+            )
         return _unit(vectors)
+
+    def _failed(self, error: Exception) -> ModelError:
+        if self._compile:
+            return ModelError(
+                f"{self.source.short}: torch could not compile it ({first_line(error)}). Leave --compile out; on a "
+                "CPU it needs a C++ compiler"
+            )
+        return ModelError(f"{self.source.short}: failed on its input ({first_line(error)})")
 
     def _tensor(self, pixels: Any) -> torch.Tensor:
         import torch
@@ -219,148 +266,6 @@ class OpenClipEncoder:
         return int(min(GPU_BATCH, max(1, _MEMORY * free // each)))
 
 
-def load_model(
-    source: Source, *, device: str = "cpu", precision: str = "fp32", evaluate: bool = True
-) -> OpenClipModel:
-    """Build the network and load its weights; what did not load is an error. ``precision``: fp32, fp16 or bf16.
-
-    Raises ``ModelError``, ``MissingExtra``.
-    """
-    open_clip = import_open_clip()
-    config = read_config(source)
-    fixed = _with_local_files(source, config["model_cfg"])
-    name, weights = f"local-dir:{source.folder}", None
-    if source.weights is not None:
-        name, weights = str(source.architecture), str(source.weights)
-    else:
-        weights_file(source)  # says what is wrong better than open_clip does
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the libraries below, about themselves
-            model = open_clip.create_model(
-                name,
-                pretrained=weights,
-                precision=precision,
-                device=device,
-                require_pretrained=True,
-                pretrained_text=False,
-                **fixed,
-            )
-            tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # open_clip and the libraries below raise anything
-        raise ModelError(
-            f"{source.short}: its weights did not load ({_first_line(error)}). Are they those of this architecture, "
-            "and whole? `mmsearch models pull` fetches them again"
-        ) from error
-    if evaluate:
-        model.eval().requires_grad_(False)
-    return OpenClipModel(model, tokenizer, open_clip.get_input_dtype(precision) or _float32())
-
-
-def _with_local_files(source: Source, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that make open_clip read the configuration of a text trunk from the folder and not from the hub."""
-    text = dict(config["text_cfg"])
-    trunk = source.folder / "text"
-    if "hf_model_name" in text and (trunk / "config.json").is_file():
-        return {"text_cfg": {**text, "hf_model_name": str(trunk), "hf_model_pretrained": False}}
-    return {}
-
-
-def _float32() -> Any:
-    import torch
-
-    return torch.float32
-
-
-def import_open_clip() -> Any:
-    """The library. Raises ``MissingExtra`` if it is not installed, ``ModelError`` if it cannot be imported."""
-    for name in ("torch", "open_clip"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra("an open_clip model", "clip")
-    try:
-        _import_torchvision()
-        import open_clip
-    except Exception as error:
-        raise ModelError(
-            f"open_clip cannot be imported ({_first_line(error)}). Do torch and torchvision fit each other? "
-            "pip install --upgrade torch torchvision"
-        ) from error
-    return open_clip
-
-
-def _import_torchvision() -> None:
-    """Import torchvision, also one that was compiled for another torch.
-
-    open_clip needs its transforms, which are plain Python. A common pair, torch for CPUs beside the torchvision of
-    PyPI that is compiled for CUDA, fails at the import on two operators that its library would define; they are
-    declared here (and never called).
-    """
-    import torch
-
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        _DECLARED.append(torch.library.Library("torchvision", "DEF"))
-        for name in ("nms", "qnms"):
-            _DECLARED[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        importlib.import_module("torchvision")
-
-
-_DECLARED: list[Any] = []  # a library that nobody holds takes its operators with it
-
-
-def chosen_device(device: Device) -> str:
-    """cpu or cuda. Raises ``ConfigError`` if cuda is asked for and torch sees none."""
-    if device == "cpu":
-        return "cpu"
-    import_open_clip()
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise ConfigError("--device cuda: torch sees no GPU. Install torch for CUDA, or use --device auto")
-    return "cpu"
-
-
-def chosen_precision(precision: Precision, device: str) -> str:
-    """fp32, fp16 or bf16. Raises ``ConfigError`` for float16 on a CPU, which computes it in single steps."""
-    import torch
-
-    if device == "cuda":
-        if precision == "auto":
-            return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        return precision
-    if precision == "fp16":
-        raise ConfigError("--precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-    if precision == "auto":
-        return "bf16" if bfloat16_is_fast() else "fp32"
-    return precision
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
-    import torch
-
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
-    return bool(known.get("amx_bf16"))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in told
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(np.nan_to_num(vectors), axis=1, keepdims=True)
-    return np.ascontiguousarray(np.nan_to_num(vectors) / np.where(lengths > 0, lengths, 1), np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

@@ -12,7 +12,18 @@ from mmsearch.encoders.preprocess import Preprocess
 from mmsearch.encoders.sources import CONFIG, WEIGHTS, Source
 from mmsearch.errors import MissingExtra, ModelError
 
-__all__ = ["preprocess_of", "read_config", "space_id", "weights_file"]
+__all__ = ["architecture_config", "preprocess_of", "read_config", "space_id", "weights_file"]
+
+_PREFERRED = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 
 
 def read_config(source: Source) -> dict[str, Any]:
@@ -20,23 +31,28 @@ def read_config(source: Source) -> dict[str, Any]:
     architecture's own ``model_cfg`` and no ``preprocess_cfg``. Raises ``ModelError``, ``MissingExtra``.
     """
     if source.weights is not None:
-        spec = importlib.util.find_spec("open_clip")
-        if spec is None or spec.origin is None:
-            raise MissingExtra(source.short, "clip")
-        path = Path(spec.origin).parent / "model_configs" / f"{source.architecture}.json"
-        if not path.is_file():
-            raise ModelError(f"{source.short}: open_clip has no architecture {source.architecture!r}")
-        config: Any = {"model_cfg": json.loads(path.read_text("utf-8"))}
-    else:
-        path = source.folder / CONFIG
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}). Copy the model folder again.") from error
+        return {"model_cfg": architecture_config(source.short, str(source.architecture))}
+    path = source.folder / CONFIG
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}). Copy the model folder again.") from error
     for field in ("embed_dim", "vision_cfg", "text_cfg"):
         if not isinstance(config, dict) or field not in config.get("model_cfg", {}):
             raise ModelError(f"{path}: has no model_cfg.{field}; it is no configuration of open_clip")
     return dict(config)
+
+
+def architecture_config(name: str, architecture: str) -> dict[str, Any]:
+    """The ``model_cfg`` of one of open_clip's own architectures. Raises ``MissingExtra``, ``ModelError``."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        raise MissingExtra(name, "clip")
+    path = Path(spec.origin).parent / "model_configs" / f"{architecture}.json"
+    if not path.is_file():
+        raise ModelError(f"{name}: open_clip has no architecture {architecture!r}")
+    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return config
 
 
 def space_id(source: Source, config: Mapping[str, Any]) -> str:
@@ -57,14 +73,15 @@ def weights_file(source: Source) -> Path:
     if source.weights is not None:
         return source.weights
     found = [path for path in sorted(source.folder.iterdir()) if path.suffix in WEIGHTS[:3]]
-    named = [path for path in found if path.stem in ("open_clip_model", "open_clip_pytorch_model")]
-    chosen = [path for path in named or found if path.suffix == ".safetensors"] or named or found
-    if not chosen:
+    # open_clip's own order, which is what it loads
+    found.sort(key=lambda path: (_PREFERRED.index(path.name) if path.name in _PREFERRED else len(_PREFERRED),
+                                 path.suffix != ".safetensors"))  # fmt: skip
+    if not found:
         raise ModelError(
             f"{source.folder}: has no weights that are called {', '.join(WEIGHTS[:3])}. "
             "Rename a .pt file to .pth if it holds a state dict"
         )
-    return chosen[0]
+    return found[0]
 
 
 def preprocess_of(source: Source, config: Mapping[str, Any]) -> Preprocess:
@@ -81,9 +98,7 @@ def preprocess_of(source: Source, config: Mapping[str, Any]) -> Preprocess:
             f"{source.folder / CONFIG}: preprocess_cfg has no mean and std, and no default is right for every model. "
             "Add those that it was trained with (and resize_mode and interpolation)"
         )
-    size = rules.get("size") or config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    if isinstance(size, list | tuple):
-        size = size[-2:]  # a channel may come first
+    size = config["model_cfg"]["vision_cfg"].get("image_size", 224)  # and never another, as open_clip has it
     height, width = size if isinstance(size, list | tuple) else (size, size)
     fill = int(rules.get("fill_color", 0))
     resize = {"shortest": "crop", "longest": "pad", "squash": "squash"}
@@ -103,7 +118,7 @@ def preprocess_of(source: Source, config: Mapping[str, Any]) -> Preprocess:
 
 def _rules_of_tags(source: Source) -> dict[str, Any]:
     """The preprocessing on which all published weights of an architecture agree."""
-    from mmsearch.encoders.open_clip import import_open_clip
+    from mmsearch.encoders.open_clip_model import import_open_clip
 
     open_clip = import_open_clip()
     tags = open_clip.list_pretrained_tags_by_model(source.architecture)

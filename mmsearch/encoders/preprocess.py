@@ -43,18 +43,20 @@ class Preprocess:
         """The picture at the tower's size as RGB; a picture that is so already is returned as it is."""
         import PIL.Image
 
-        if image.mode != "RGB":
-            image = image.convert("RGB")
         if image.size == self.size:
-            return image
-        method = PIL.Image.Resampling[self.interpolation.upper()]
+            return _rgb(image)
+        # With one side longer than the other open_clip forgets the interpolation that was asked for.
+        forgotten = self.resize == "crop" and self.size[0] != self.size[1]
+        method = PIL.Image.Resampling["BICUBIC" if forgotten else self.interpolation.upper()]
         width, height = self._scaled(image.size)
         if self.resize == "crop" and max(width, height) > _LONGEST * max(self.size):
             image = _middle(
                 image, _LONGEST
             )  # a strip of one by 16,000 pixels would be gigabytes at this size
             width, height = self._scaled(image.size)
-        resized = image.resize((width, height), method)
+        resized = _rgb(
+            image.resize((width, height), method)
+        )  # colours last, as open_clip does: alpha has its say
         if resized.size == self.size:
             return resized
         # As torchvision and open_clip round: an odd pixel is cut off at one side and filled up at the other.
@@ -90,6 +92,10 @@ class Preprocess:
         pixels -= np.array(self.mean, np.float32).reshape(shape)
         pixels *= (1 / np.array(self.std, np.float32)).reshape(shape)
         return pixels
+
+
+def _rgb(image: Image) -> Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _middle(image: Image, times: int) -> Image:

@@ -15,6 +15,8 @@ nothing but ``mmsearch models pull`` ever asks a server for anything.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +24,7 @@ from mmsearch.config import models_folder
 from mmsearch.encoders.known import KNOWN
 from mmsearch.errors import ModelError
 
-__all__ = ["CONFIG", "WEIGHTS", "Source", "find_source"]
+__all__ = ["CONFIG", "WEIGHTS", "Source", "find_source", "sha256"]
 
 CONFIG = "open_clip_config.json"
 EXPORT = "onnx"
@@ -54,7 +56,30 @@ class Source:
     @property
     def export(self) -> Path:
         """The model folder that ``mmsearch models export`` writes where no other is given."""
-        return self.folder / EXPORT
+        return self.folder / (f"{self.weights.stem}-{EXPORT}" if self.weights else EXPORT)
+
+    @property
+    def exported(self) -> Path | None:
+        """The export that is there, if there is one.
+
+        Raises ``ModelError`` if it was made from other weights than those that are there now.
+        """
+        if not (self.export / "model.json").is_file():
+            return None
+        try:
+            told = json.loads((self.export / "model.json").read_text("utf-8"))
+            weights = self.folder / told["exported"]["weights"]
+            stat = weights.stat()
+            size, changed, digest = (told["exported"][name] for name in ("bytes", "mtime_ns", "sha256"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.export  # without its weights, or not ours: its own hashes tell what it is
+        # A copy of a folder has new times, and weights that were trained on have the old size.
+        if (stat.st_size, stat.st_mtime_ns) != (size, changed) and sha256(weights) != digest:
+            raise ModelError(
+                f"{self.short}: {weights.name} has changed since {self.export} was made of it. Write that again with "
+                f"`mmsearch models export {self.short}`, or remove it"
+            )
+        return self.export
 
     @property
     def present(self) -> bool:
@@ -74,10 +99,9 @@ class Source:
                 f"{self.folder}: not a folder of a model. It needs {CONFIG} (with model_cfg and preprocess_cfg) and "
                 f"weights ({', '.join(WEIGHTS[:3])})"
             )
-        where = f" from https://huggingface.co/{self.repo}" if self.repo else ""
         return ModelError(
-            f"{self.short}: its files are not on this machine. Fetch them with `mmsearch models pull {self.short}`; "
-            f"without a network put {CONFIG}, the weights and the tokenizer's files{where} into {self.folder}"
+            f"{self.short}: its files are not on this machine. Fetch them with `mmsearch models pull {self.short}`, or "
+            f"put them into {self.folder} by hand (`mmsearch models pull {self.short} --dry-run` lists them)"
         )
 
 
@@ -118,6 +142,9 @@ def find_source(model: str | Path) -> Source | None:
             architecture=first,
             weights=weights,
         )
+    second = second.lower().replace("-", "_")  # as open_clip reads tags
+    name = f"open-clip:{first}/{second}"
+    folder = models_folder() / name.replace(":", "--").replace("/", "--")
     repo = next((known.repo for known in KNOWN.values() if known.source == name), None)
     return Source(
         scheme="open-clip",
@@ -128,3 +155,9 @@ def find_source(model: str | Path) -> Source | None:
         architecture=first,
         tag=second,
     )
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content in hexadecimal. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -201,7 +201,7 @@ def feeder(encoder: OnnxEncoder, modality: Modality, threads: int) -> Feeder:
         return lambda text: [{name: trunk([_clean(text)])}]
     words = tower
     tokenizer, pad = load_tokenizer(words)
-    return lambda text: [words.feeds([tokenizer.encode(_clean(text)).ids], pad)]
+    return lambda text: [words.feeds([tokenizer.encode(words.cleaned(text)).ids], pad)]
 
 
 def _clean(text: str) -> str:

@@ -4,15 +4,10 @@ What does not learn runs once for each thing; heads and last layers are fitted t
 the graphs of the base. What the new model forgets is measured on a general set that never changes.
 """
 
-import dataclasses
-import hashlib
-import itertools
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +16,24 @@ from numpy.typing import NDArray
 from mmsearch.encoders.onnx import CANONICAL_COSINE, OnnxEncoder, verify
 from mmsearch.encoding import Progress, encode
 from mmsearch.errors import ConfigError, ModelError
-from mmsearch.evaluate import Figure, Result, compare, evaluate, retrieve
-from mmsearch.manifests import Media, read_manifest
-from mmsearch.measures import retrieval_measures
+from mmsearch.manifests import Media
 from mmsearch.tables import Problems
 from mmsearch.training.activations import Activations, record
 from mmsearch.training.card import draw_curves, write_card
 from mmsearch.training.cut import cut
-from mmsearch.training.dataset import Dataset, Item
-from mmsearch.training.finetune import Epoch, Options, Side, fit, side_of
+from mmsearch.training.dataset import Dataset
+from mmsearch.training.finetune import Epoch, Options, fit
 from mmsearch.training.folder import fields_of, scores_of, whole, write_model
 from mmsearch.training.fusion import figures, fit_fusion
+from mmsearch.training.outcome import (
+    Trained,
+    changes,
+    fingerprint,
+    general_results,
+    media_of,
+    media_side,
+    results_among,
+)
 from mmsearch.training.residual import Features
 from mmsearch.training.unfrozen import UnfrozenTower
 from mmsearch.types import Modality
@@ -39,54 +41,8 @@ from mmsearch.types import Modality
 Floats = NDArray[np.float32]
 Vectors = Mapping[Modality, Floats]
 
-GENERAL = Path(__file__).parent / "general" / "captions.csv"
 WORK = ".training"
 COMPARED = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """A measure of the base, of the new model, and the paired difference."""
-
-    base: Figure
-    new: Figure
-    difference: Figure
-
-
-Changes = Mapping[str, Mapping[str, Change]]
-"""Direction -> measure -> change."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a training came to. `untrained` towers kept their vectors; `layers` counts those that were unfrozen, `media`
-    (train, validation) by modality; `fusion` has, for items fused from everything and from each modality alone, how
-    well their other texts find them.
-    """
-
-    out: Path
-    base: str
-    space: str
-    licence: str
-    options: Options
-    trained: Sequence[Modality]
-    untrained: Sequence[Modality]
-    layers: Mapping[Modality, int]
-    table: Path
-    rows: int
-    left_out: int
-    items: tuple[int, int]
-    media: Mapping[Modality, tuple[int, int]]
-    best: int
-    history: Sequence[Epoch]
-    validation: Changes
-    general: Changes
-    fusion: Mapping[str, Mapping[str, Figure]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same, ready for JSON."""
-        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
-        return found
 
 
 def train_model(
@@ -123,22 +79,13 @@ def train_model(
             f"{table}: the pairs have no {options.only}, so --only {options.only} trains nothing"
         )
     out.mkdir(parents=True, exist_ok=True)
-    media = {
-        modality: list(
-            dict.fromkeys(
-                found
-                for item in (*dataset.train, *dataset.validation)
-                for found in item.media.get(modality, ())
-            )
-        )
-        for modality in modalities
-    }
-    told = _fingerprint(base, media)
+    media = media_of(dataset)
+    told = fingerprint((base / "model.json").read_bytes(), media)
     towers = _unfrozen(base, options, modalities)
     vectors, features = _features(
         encoder, towers, media, table, out / WORK / f"features-{told[:16]}", threads, encoding
     )
-    train, validation = _side(dataset.train, media), _side(dataset.validation, media)
+    train, validation = media_side(dataset.train, media), media_side(dataset.validation, media)
     fitted = fit(
         features,
         train,
@@ -166,16 +113,17 @@ def train_model(
     written = OnnxEncoder(out, threads=threads)
     if problems := verify(out, threads=threads) or _unlike(written, moved, media):
         raise ModelError(f"{out}: the written model does not give what was trained: {problems[0]}")
-    changes = {
-        new.name: _change(old, new)
-        for old, new in zip(_results(vectors, validation), _results(moved, validation), strict=True)
-    }
     trained = Trained(
         out=out,
         base=fields_of(base)["name"],
         space=space,
         licence=fields_of(out)["licence"],
         options=options,
+        what=_described(
+            options, fitted.heads.trained, {one: tower.cut.layers for one, tower in towers.items()}
+        ),
+        loss=f"{'Multi-positive InfoNCE' if options.loss == 'infonce' else 'Sigmoid loss'}, among texts "
+        f"{options.among_texts:g}",
         trained=fitted.heads.trained,
         untrained=sorted(encoder.modalities - set(fitted.heads.trained)),
         layers={modality: tower.cut.layers for modality, tower in towers.items()},
@@ -186,27 +134,14 @@ def train_model(
         media={modality: dataset.count(modality) for modality in modalities},
         best=fitted.best,
         history=fitted.history,
-        validation=changes,
-        general=_forgotten(encoder, written),
+        validation=changes(results_among(vectors, validation), results_among(moved, validation)),
+        general=changes(general_results(encoder), general_results(written)),
         fusion=figures(fusion, moved, validation) if fusion else {},
     )
     draw_curves(fitted.history, fitted.best, out / "curves.png")
     write_card(trained, out / "MODEL_CARD.md")
     shutil.rmtree(out / WORK)
     return trained
-
-
-def _fingerprint(base: Path, media: Mapping[Modality, Sequence[Media]]) -> str:
-    """What names the base and everything that is encoded: files by path, size and time."""
-    digest = hashlib.sha256((base / "model.json").read_bytes())
-    for modality, found in media.items():
-        for one in found:
-            known = str(one.content)
-            if isinstance(one.content, Path):
-                status = one.content.stat()
-                known = f"{known} {status.st_size} {status.st_mtime_ns}"
-            digest.update(f"{modality} {known}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _unfrozen(base: Path, options: Options, modalities: Sequence[Modality]) -> dict[Modality, UnfrozenTower]:
@@ -221,6 +156,19 @@ def _unfrozen(base: Path, options: Options, modalities: Sequence[Modality]) -> d
         )
         for modality in ([options.only] if options.only else modalities)
     }
+
+
+def _described(options: Options, trained: Sequence[Modality], layers: Mapping[Modality, int]) -> str:
+    """What was trained, in words."""
+    parts = []
+    if layers:
+        counts = " and ".join(f"{count} of its {modality} tower" for modality, count in layers.items())
+        parts.append(
+            f"its last layers trained ({counts}: those at most {options.unfreeze} before the vectors)"
+        )
+    if options.head:
+        parts.append(f"a trained {options.head} head on its {' and '.join(trained)} tower")
+    return " and ".join(parts)
 
 
 def _features(
@@ -287,56 +235,3 @@ def _unlike(
         if cosine < CANONICAL_COSINE:
             found.append(f"{modality} tower: the mean cosine is {cosine:.4f}, below {CANONICAL_COSINE}")
     return found
-
-
-def _side(items: Sequence[Item], media: Mapping[Modality, Sequence[Media]]) -> Side:
-    row = {modality: {one: n for n, one in enumerate(found)} for modality, found in media.items()}
-    return side_of(
-        [
-            {modality: [row[modality][one] for one in item.media[modality]] for modality in media}
-            for item in items
-        ],
-        [item.weight for item in items],
-    )
-
-
-def _results(vectors: Vectors, side: Side) -> Iterator[Result]:
-    """Retrieval among the items of a side, in each direction."""
-    owned = {
-        modality: [[n for n in row if n >= 0] for row in table.tolist()]
-        for modality, table in side.owned.items()
-    }
-    for one, other in itertools.permutations(owned, 2):
-        gallery = sorted({n for rows in owned[other] for n in rows})
-        place = {n: position for position, n in enumerate(gallery)}
-        answers: dict[int, set[int]] = {}
-        cluster: dict[int, int] = {}
-        for item, (queries, found) in enumerate(zip(owned[one], owned[other], strict=True)):
-            for n in queries if found else ():
-                answers.setdefault(n, set()).update(place[m] for m in found)
-                cluster.setdefault(n, item)
-        relevant = [np.array(sorted(found), np.int64) for found in answers.values()]
-        ranks = retrieve(vectors[one][list(answers)], vectors[other][gallery], relevant).ranks
-        yield Result(
-            f"{one}->{other}",
-            len(relevant),
-            len(gallery),
-            retrieval_measures(ranks, len(gallery)),
-            np.array(list(cluster.values()), np.int64),
-            (),
-            (),
-        )
-
-
-def _forgotten(base: OnnxEncoder, new: OnnxEncoder) -> dict[str, dict[str, Change]]:
-    """Base and new model on the general set; empty if they have no two towers for it."""
-    if Modality.TEXT not in base.modalities:
-        return {}
-    manifest = read_manifest(GENERAL)
-    before, after = (evaluate(encoder, manifest).results for encoder in (base, new))
-    return {now.name: _change(then, now) for then, now in zip(before, after, strict=True)}
-
-
-def _change(old: Result, new: Result) -> dict[str, Change]:
-    before, after, difference = old.figures(), new.figures(), compare(old, new)
-    return {name: Change(before[name], after[name], difference[name]) for name in before}

@@ -8,7 +8,7 @@ from mmsearch.training.finetune import Epoch
 
 if TYPE_CHECKING:
     from mmsearch.evaluate import Figure
-    from mmsearch.training.adapt import Change, Trained
+    from mmsearch.training.outcome import Change, Trained
 
 SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
 
@@ -35,7 +35,6 @@ def draw_curves(history: Sequence[Epoch], best: int, path: Path) -> None:
 def write_card(trained: "Trained", path: Path) -> None:
     """Write ``MODEL_CARD.md``."""
     options = trained.options
-    learned = described_layers(trained)
     ran = f"{len(trained.history)} of at most {options.epochs} epochs"
     keeps = (
         f"It keeps the space `{trained.space}` of its base: collections made with the base can be searched with it."
@@ -53,7 +52,6 @@ def write_card(trained: "Trained", path: Path) -> None:
         if rest
         else ""
     )
-    loss = "Multi-positive InfoNCE" if options.loss == "infonce" else "Sigmoid loss"
     fused = ""
     if trained.fusion:
         lines = [f"| {name} | {_shares(found)} |" for name, found in trained.fusion.items()]
@@ -70,8 +68,8 @@ random. How well the other texts of the validation items find them (R@1 / R@5 / 
     path.write_text(
         f"""# {trained.out.resolve().name}
 
-`{trained.base}` with {learned}, made by `mmsearch train`. What lies before
-them is unchanged. {keeps}
+`{trained.base}` with {trained.what}, made by `mmsearch train`. Everything else
+is unchanged. {keeps}
 
 Terms: {trained.licence}.
 
@@ -86,7 +84,7 @@ Terms: {trained.licence}.
 
 ## Training
 
-{loss}, among texts {options.among_texts:g}; AdamW, rate {options.rate:g}, decay {options.decay:g}; batches of
+{trained.loss}; AdamW, rate {options.rate:g}, decay {options.decay:g}; batches of
 {options.batch:,} items, seed {options.seed}. {ran}. Epoch {trained.best} is kept, the
 best by validation recall (the mean of R@1, R@5 and R@10 over all directions).
 
@@ -109,21 +107,6 @@ may be chance.
 """,
         "utf-8",
     )
-
-
-def described_layers(trained: "Trained") -> str:
-    """What was trained, in words."""
-    parts = []
-    if trained.layers:
-        counts = " and ".join(
-            f"{count} of its {modality} tower" for modality, count in trained.layers.items()
-        )
-        parts.append(
-            f"its last layers trained ({counts}: those at most {trained.options.unfreeze} before the vectors)"
-        )
-    if trained.options.head:
-        parts.append(f"a trained {trained.options.head} head on its {' and '.join(trained.trained)} tower")
-    return " and ".join(parts)
 
 
 def _shares(found: "Mapping[str, Figure]") -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmsearch.errors import ConfigError
 from mmsearch.manifests import COLUMNS, Media
 from mmsearch.tables import Problems, Row
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 SHARE = 0.1  # of the groups that are kept for validation where no column says it
@@ -41,7 +41,7 @@ class Dataset:
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(
             modality
-            for modality in Modality
+            for modality in MEDIA
             if any(item.media.get(modality) for item in (*self.train, *self.validation))
         )
 
@@ -94,7 +94,7 @@ def make_dataset(path: Path, rows: Sequence[Row], *, root: Path, seed: int = 0) 
     problems = Problems(path)
     hashes = _Hashes(root)
     pairs = [pair for row in rows if (pair := _pair(row, hashes, problems))]
-    for modality in Modality if not problems else ():  # what is left of a wrong table tells nothing
+    for modality in MEDIA if not problems else ():  # what is left of a wrong table tells nothing
         contents = {media for pair in pairs for media in pair.media[modality]}
         if len(contents) == 1 and len(pairs) > 1:
             reason = (
@@ -241,7 +241,7 @@ def _items(pairs: Sequence[_Pair], hashes: _Hashes) -> list[Item]:
                 modality: tuple(
                     dict.fromkeys(hashes.first(media) for pair in own for media in pair.media[modality])
                 )
-                for modality in Modality
+                for modality in MEDIA
             },
             sum(pair.weight for pair in own) / len(own),
             own[0].row.place,

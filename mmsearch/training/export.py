@@ -118,8 +118,16 @@ def chain(first: Path, second: Path, target: Path) -> None:
     onnx.save(compose.merge_models(front, back, io_map=[joint]), target)
 
 
-def append_residual(source: Path, target: Path, output: str, layers: Sequence[tuple[Floats, Floats]]) -> None:
-    """Put a residual head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave.
+def append_head(
+    source: Path,
+    target: Path,
+    output: str,
+    layers: Sequence[tuple[Floats, Floats]],
+    *,
+    residual: bool = True,
+) -> None:
+    """Put a head behind the output of a graph: unit(v + f(v)) with v the unit vectors (n, d) it gave; without
+    ``residual`` unit(f(v)), which may have another width.
 
     layers: weight (inputs, outputs) and bias (outputs,) of one or two linear maps, with GELU between two. Written with
     operators that mean the same in every opset from 13 on, so that the graph keeps its own. A graph may get several,
@@ -157,8 +165,11 @@ def append_residual(source: Path, target: Path, output: str, layers: Sequence[tu
             x = node("Mul", [halved, above], f"{own}/gelu")
         product = node("MatMul", [x, constant(weight, f"{own}/weight{place}")], f"{own}/product{place}")
         x = node("Add", [product, constant(bias, f"{own}/bias{place}")], f"{own}/layer{place}")
-    moved = node("Add", [unit, x], f"{own}/moved")
+    moved = node("Add", [unit, x], f"{own}/moved") if residual else x
     node("LpNormalization", [moved], output, axis=1, p=2)
+    for given in graph.output:
+        if given.name == output and (shape := given.type.tensor_type.shape.dim):
+            shape[-1].dim_value = layers[-1][0].shape[1]
     onnx.save(model, target)
 
 
@@ -174,18 +185,52 @@ def optimise(source: Path, target: Path) -> None:
 def store_half(path: Path) -> None:
     """Rewrite large float32 constants as float16 with a cast, which onnxruntime folds when it loads the graph."""
     model = onnx.load(path)
-    casts = []
-    for constant in list(model.graph.initializer):
+    halve(model)
+    onnx.save(model, path)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """`store_half` of a graph in memory. What is looked up in a table is cast afterwards, so that the table stays small
+    in memory as well. A constant beyond the range of float16 stays as it is.
+    """
+    graph = model.graph
+    casts: list[onnx.NodeProto] = []
+    for constant in list(graph.initializer):
         if constant.data_type != TensorProto.FLOAT or np.prod(constant.dims) < HALF_FROM:
             continue
         name = constant.name
-        half = numpy_helper.to_array(constant).astype(np.float16)
-        model.graph.initializer.remove(constant)
-        model.graph.initializer.append(numpy_helper.from_array(half, f"{name}/half"))
+        values = numpy_helper.to_array(constant)
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        users = [node for node in graph.node if name in node.input]
+        graph.initializer.remove(constant)
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
+        if all(node.op_type == "Gather" and node.input[0] == name for node in users):
+            for node in users:
+                node.input[0], given = f"{name}/half", node.output[0]
+                node.output[0] = f"{given}/half"
+                cast = helper.make_node(
+                    "Cast", [node.output[0]], [given], f"{given}/cast", to=TensorProto.FLOAT
+                )
+                graph.node.insert(list(graph.node).index(node) + 1, cast)
+            continue
         casts.append(helper.make_node("Cast", [f"{name}/half"], [name], f"{name}/cast", to=TensorProto.FLOAT))
     for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
-    onnx.save(model, path)
+        graph.node.insert(0, cast)
+
+
+LARGEST = 1_900_000_000
+"""Bytes of weights from which on a graph's are in a file beside it: protobuf ends at 2 GiB."""
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, its weights in ``<name>.data`` beside it if they are too large for one file."""
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)  # onnx would append to it
+    if sum(len(one.raw_data) for one in model.graph.initializer) <= LARGEST:
+        onnx.save(model, path)
+        return
+    onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name)
 
 
 class RowInt8(nn.Module):

@@ -6,17 +6,18 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from mmsearch.encoders.torch_device import bfloat16_is_fast
 from mmsearch.errors import ConfigError
 from mmsearch.training.loop import TEXT_SCALE, owned_rows, rate_at
 from mmsearch.training.losses import multi_positive_infonce, shared_picture_infonce, sigmoid_loss
 from mmsearch.training.residual import Features, Heads, Kind
 from mmsearch.training.unfrozen import UnfrozenTower
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 
 Loss = Literal["infonce", "sigmoid"]
 FusionKind = Literal["sum", "linear", "attention"]
@@ -44,6 +45,29 @@ class Options:
     patience: int = 6
     fusion: FusionKind | None = None
     seed: int = 0
+
+
+class Learner(Protocol):
+    """What `learn` trains."""
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for AdamW, each with the highest rate (``most``) that it learns at."""
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """The loss of a batch, given as rows of the items to train on."""
+
+    def stepped(self) -> None:
+        """Called after each step of the optimiser."""
+
+    def recall(self) -> float:
+        """Recall on the validation items, per cent."""
+
+    def weights(self) -> dict[str, Any]:
+        """A copy of everything that learns."""
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,49 +130,124 @@ def fit(
     trained = [options.only] if options.only else list(features)
     start = (20.0, 0.0) if options.loss == "infonce" else (10.0, -10.0)  # of SigLIP
     heads = Heads(trained, dim, options.head, *start, towers).to(device)
-    optimiser = torch.optim.AdamW(heads.groups(options.rate), weight_decay=options.decay)
-    mixed = device == "cuda" or (bool(towers) and bfloat16_is_fast())
-    steps = len(_batches(train.weights, options.batch))
-    state = _State(recall(heads, features, validation), copy.deepcopy(heads.state_dict()))
+    learner = _Fitting(
+        heads,
+        features,
+        train,
+        validation,
+        options,
+        mixed=device == "cuda" or (bool(towers) and bfloat16_is_fast()),
+    )
+    best, history = learn(
+        learner,
+        train.weights,
+        options,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        resume=resume,
+        stop_after=stop_after,
+        progress=progress,
+    )
+    heads.eval()
+    return Fit(heads.to("cpu"), best, history)
+
+
+def learn(
+    learner: Learner,
+    weights: Tensor,
+    options: Options,
+    *,
+    longest: float | None = None,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+    resume: bool = False,
+    stop_after: int | None = None,
+    progress: Callable[[Epoch], None] = lambda epoch: None,
+) -> tuple[int, list[Epoch]]:
+    """Train with AdamW, a warm-up and a cosine; gives the learner the weights of its best epoch, and says which it was
+    (0: those it came with) and what each epoch gave.
+
+    `weights` (items,) say how often an item is drawn. A gradient longer than `longest` is cut to this. The rest is as
+    in `fit`.
+    """
+    optimiser = torch.optim.AdamW(learner.groups(), weight_decay=options.decay)
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    steps = len(_batches(weights, options.batch))
+    state = _State(learner.recall(), learner.weights())
     told = f"{fingerprint} {options}"
     if resume:
-        state.load(checkpoint, told, heads, optimiser)
+        state.load(checkpoint, told, learner, optimiser)
     for number in range(len(state.history) + 1, options.epochs + 1):
         if number - 1 - state.best >= options.patience or number - 1 == stop_after:
             break
         torch.manual_seed(options.seed * 1_000_003 + number)
         losses = []
-        heads.train()
-        for step, rows in enumerate(_batches(train.weights, options.batch)):
+        learner.train()
+        for step, rows in enumerate(_batches(weights, options.batch)):
             done = (number - 1) * steps + step
             for group in optimiser.param_groups:
                 group["lr"] = group["most"] * rate_at(done, options.epochs * steps)
-            with torch.autocast(device, torch.bfloat16, enabled=mixed):
-                loss = _loss(heads, features, train, rows, options)
             optimiser.zero_grad()
+            loss = learner.loss(rows)
             loss.backward()
+            if longest is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, longest)
             optimiser.step()
+            learner.stepped()
             losses.append(loss.item())
-        found = recall(heads, features, validation)
+        found = learner.recall()
         epoch = Epoch(number, sum(losses) / len(losses), found, found > state.recall)
         state.history.append(epoch)
         if epoch.best:
-            state.best, state.recall, state.weights = number, found, copy.deepcopy(heads.state_dict())
+            state.best, state.recall, state.weights = number, found, learner.weights()
         if checkpoint is not None:
-            state.save(checkpoint, told, heads, optimiser)
+            state.save(checkpoint, told, learner, optimiser)
         progress(epoch)
-    heads.load_state_dict(state.weights)
-    heads.eval()
-    return Fit(heads.to("cpu"), state.best, state.history)
+    learner.set_weights(state.weights)
+    return state.best, state.history
 
 
-def bfloat16_is_fast() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 (AMX); those that only convert them gain nothing."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 cannot tell
-    return bool(known.get("amx_bf16"))
+@dataclasses.dataclass
+class _Fitting:
+    """Heads and last layers as a `Learner`."""
+
+    heads: Heads
+    features: Mapping[Modality, Features]
+    train_side: Side
+    validation: Side
+    options: Options
+    mixed: bool
+
+    def train(self, mode: bool = True) -> None:
+        self.heads.train(mode)
+
+    def groups(self) -> list[dict[str, Any]]:
+        return self.heads.groups(self.options.rate)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        with torch.autocast(self.heads.bias.device.type, torch.bfloat16, enabled=self.mixed):
+            return _loss(self.heads, self.features, self.train_side, rows, self.options)
+
+    def stepped(self) -> None:
+        pass
+
+    def recall(self) -> float:
+        return recall(self.heads, self.features, self.validation)
+
+    def weights(self) -> dict[str, Any]:
+        return copy.deepcopy(self.heads.state_dict())
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        self.heads.load_state_dict(weights)
 
 
-def recall(heads: Heads, features: Mapping[Modality, Features], side: Side) -> float:
+class Encoding(Protocol):
+    """What has vectors (n, d) for media whose features are known."""
+
+    def encode(self, modality: Modality, features: Features, media: Tensor | None = None) -> Tensor: ...
+
+
+def recall(heads: Encoding, features: Mapping[Modality, Features], side: Side) -> float:
     """Per cent: the mean over all directions of R@1, R@5 and R@10 among the items of a side.
 
     An answer with the score of a wrong one counts as ranked behind it. R@k is left out where no list is longer than k.
@@ -221,7 +320,7 @@ class _State:
     best: int = 0
     history: list[Epoch] = dataclasses.field(default_factory=list)
 
-    def save(self, path: Path, told: str, heads: Heads, optimiser: torch.optim.Optimizer) -> None:
+    def save(self, path: Path, told: str, learner: Learner, optimiser: torch.optim.Optimizer) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
         torch.save(
@@ -231,14 +330,14 @@ class _State:
                 "recall": self.recall,
                 "weights": self.weights,
                 "history": [dataclasses.asdict(epoch) for epoch in self.history],
-                "heads": heads.state_dict(),
+                "learner": learner.weights(),
                 "optimiser": optimiser.state_dict(),
             },
             partial,
         )
         os.replace(partial, path)
 
-    def load(self, path: Path | None, told: str, heads: Heads, optimiser: torch.optim.Optimizer) -> None:
+    def load(self, path: Path | None, told: str, learner: Learner, optimiser: torch.optim.Optimizer) -> None:
         if path is None or not path.is_file():
             raise ConfigError(f"{path}: there is no checkpoint to resume from; train without --resume")
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -249,14 +348,14 @@ class _State:
             )
         self.best, self.recall, self.weights = found["best"], found["recall"], found["weights"]
         self.history = [Epoch(**epoch) for epoch in found["history"]]
-        heads.load_state_dict(found["heads"])
+        learner.set_weights(found["learner"])
         optimiser.load_state_dict(found["optimiser"])
 
 
 def side_of(items: Sequence[Mapping[Modality, Sequence[int]]], weights: Sequence[float]) -> Side:
     """A side from the rows that each item has of each modality."""
     owned = {}
-    for modality in Modality:
+    for modality in MEDIA:
         most = max((len(item.get(modality, ())) for item in items), default=0)
         if most:
             table = torch.full((len(items), most), -1, dtype=torch.int64)

@@ -16,7 +16,7 @@ from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.manifests import Media
 from mmsearch.training.centring import means_of, spreads_of
 from mmsearch.training.dataset import Dataset
-from mmsearch.training.export import append_residual
+from mmsearch.training.export import append_head
 from mmsearch.training.finetune import Fit, Options
 from mmsearch.training.fusion import FILE, Fusion, export_fusion
 from mmsearch.types import Modality, Vector
@@ -95,7 +95,7 @@ def write_model(
     trained = [modality.value for modality in fitted.heads.trained]
     for name, path in sources.items():
         shutil.copyfile(path, out / name)
-    np.savez_compressed(out / fields["canonical"], **_canonical(encoder.folder))
+    np.savez_compressed(out / fields["canonical"], **canonical_arrays(encoder.folder))
     digest = hashlib.sha256()
     for name in trained:
         tower = fields["towers"][name]
@@ -103,7 +103,7 @@ def write_model(
         if name in fitted.heads.towers:
             fitted.heads.towers[name].write(path)
         if name in fitted.heads.heads:
-            append_residual(path, path, tower["output"], fitted.heads.heads[name].layers())
+            append_head(path, path, tower["output"], fitted.heads.heads[name].layers())
         digest.update(path.read_bytes())
     name = out.resolve().name
     space = fields["space"] if options.only else {**fields["space"], "id": f"{name}-{digest.hexdigest()[:8]}"}
@@ -138,9 +138,9 @@ def write_model(
         np.savez(out / told["means"], **arrays)
     if told:
         fields["scores"] = told
-    _seal(out, fields)
+    seal(out, fields)
     _write_canonical(OnnxEncoder(out), out / fields["canonical"], trained)
-    _seal(out, fields)  # now with the hash of the canonical vectors
+    seal(out, fields)  # now with the hash of the canonical vectors
     return str(space["id"])
 
 
@@ -160,7 +160,7 @@ def _write_canonical(encoder: OnnxEncoder, path: Path, trained: Sequence[str]) -
     np.savez_compressed(path, **arrays)
 
 
-def _seal(out: Path, fields: dict[str, Any]) -> None:
+def seal(out: Path, fields: dict[str, Any]) -> None:
     """Write ``model.json`` with the hashes of the files that it lists."""
     fields["files"] = {
         name: {
@@ -191,10 +191,10 @@ def whole(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     return fields, sources
 
 
-def _canonical(folder: Path) -> dict[str, Any]:
+def canonical_arrays(folder: Path) -> dict[str, Any]:
     """The canonical inputs and vectors, with those of the built-in model that a model stands on."""
     fields = fields_of(folder)
-    below = _canonical(BUILT_IN_MODELS / fields["base"]["model"]) if "base" in fields else {}
+    below = canonical_arrays(BUILT_IN_MODELS / fields["base"]["model"]) if "base" in fields else {}
     with np.load(folder / fields["canonical"]) as found:
         return below | dict(found)
 

@@ -27,13 +27,16 @@ class ResidualHead(nn.Module):
     back to it.
     """
 
-    def __init__(self, dim: int, kind: Kind, dropout: float = 0.2, noise: float = 0.02) -> None:
+    def __init__(
+        self, dim: int, kind: Kind, dropout: float = 0.2, noise: float = 0.02, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        first = nn.Linear(dim, dim if kind == "linear" else HIDDEN)
-        self.maps = nn.ModuleList([first] if kind == "linear" else [first, nn.Linear(HIDDEN, dim)])
+        first = nn.Linear(dim, dim if kind == "linear" else HIDDEN, bias)
+        self.maps = nn.ModuleList([first] if kind == "linear" else [first, nn.Linear(HIDDEN, dim, bias)])
         last = self.maps[-1]
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if bias:
+            nn.init.zeros_(last.bias)
         self.dropout = nn.Dropout(dropout)
         self.noise = noise
 
@@ -46,7 +49,7 @@ class ResidualHead(nn.Module):
         return normalize(x + moved, dim=1)
 
     def layers(self) -> Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Weight (inputs, outputs) and bias (outputs,) of each map, for ``export.append_residual``."""
+        """Weight (inputs, outputs) and bias (outputs,) of each map, for ``export.append_head``."""
         return [
             (layer.weight.detach().cpu().numpy().T.copy(), layer.bias.detach().cpu().numpy())
             for layer in self.maps

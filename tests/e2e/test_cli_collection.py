@@ -21,6 +21,7 @@ REPORT_KEYS = {
     "unchanged",
     "copies",
     "transcribed",
+    "attributes_only",
     "skipped",
     "notes",
     "seconds",
@@ -177,6 +178,32 @@ def test_collections_are_listed_created_and_deleted(cli: Cli, model: Path) -> No
     assert cli("collections", "delete", "default", stdin=b"n\n").code == 1
     assert cli("collections", "delete", "default", "--yes").code == 0
     assert [found["name"] for found in cli("collections", "list", "--json").records()] == ["new"]
+
+
+def test_the_table_of_models_fits_a_hundred_columns_and_marks_research_licences(cli: Cli) -> None:
+    lines = cli("models", "list").out.splitlines()
+    assert max(map(len, lines)) <= 110, "the notes below the table wrap by themselves"
+    rows = {line.split()[0]: line for line in lines if line and "…" not in line}
+    assert len(rows["clip-multilingual-h14"]) <= 100
+    assert "605.1 MB" in rows["clip-b32"]
+    assert "39.3" in rows["clip-b32"]
+    assert rows["clip-b32"].split()[-1] == "no"
+    assert "apple-amlr *" in rows["dfn-h14"]
+    assert "built in" in rows["mini"]
+
+
+def test_a_public_model_is_described_before_it_is_here(cli: Cli) -> None:
+    shown = cli("models", "show", "dfn-h14").out
+    for said in (
+        "apple-amlr (for research only",
+        "986,714,881",
+        "COCO 55.6 at 1",
+        "mmsearch models pull dfn-h14",
+    ):
+        assert said in shown
+    (told,) = cli("models", "show", "dfn-h14", "--json").records()
+    assert told["research_only"] is True
+    assert told["here"] == "no"
 
 
 def test_models_are_listed_shown_and_verified(cli: Cli, model: Path, tmp_path: Path) -> None:

@@ -359,4 +359,7 @@ def test_a_collection_of_an_older_version_of_its_model_says_how_to_go_on(home: P
     assert ran.code == 4
     line = complaint(ran)
     assert "'colours-0'" in line
-    assert "mmsearch collections delete default" in line
+    command = line.split("`")[1]
+    assert command.startswith("mmsearch migrate default --model ")
+    assert cli(*command.split()[1:]).code == 0
+    assert cli("search", "red", "--paths").out.splitlines()[0].endswith("red.png")

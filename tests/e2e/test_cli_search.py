@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import ROOT, Cli, command_line, process, process_env
 
 HIT_KEYS = {"rank", "score", "id", "modality", "path", "key", "title", "part", "copies", "attributes"}
-PART_KEYS = {"id", "modality", "ordinal", "start", "end", "page", "text"}
+PART_KEYS = {"id", "modality", "ordinal", "start", "end", "page", "text", "source"}
 
 
 def names(cli: Cli, *arguments: object) -> list[str]:

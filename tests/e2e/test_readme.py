@@ -94,9 +94,10 @@ def test_python_example_of_the_readme_prints_what_it_says(folder: Path) -> None:
     assert run([sys.executable, "-c", example], folder) == said.splitlines()
 
 
-def test_python_example_of_the_docs_runs(folder: Path) -> None:
-    (example,) = blocks(ROOT / "docs" / "python.md", "python")
-    assert run([sys.executable, "-c", example], folder)
+def test_python_examples_of_the_docs_run(folder: Path) -> None:
+    nearest, whole = blocks(ROOT / "docs" / "python.md", "python")
+    assert run([sys.executable, "-c", nearest], folder)
+    assert run([sys.executable, "-c", whole], folder) == ["2", "sku-1", "red 1", "runing -> running"]
 
 
 def links() -> Iterator[tuple[Path, str]]:

@@ -83,7 +83,7 @@ def test_an_index_that_lost_and_invented_parts_is_named(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.search("red")
-    (index,) = engine._snapshots.current().indexes.values()
+    (index,) = engine.snapshots.current().indexes.values()
     ids: Ids = np.concatenate([index.ids()[1:], [999]])
     monkeypatch.setattr(type(index), "ids", lambda self: ids)
     assert [problem.split(" are ")[1].split(" (")[0] for problem in engine.check()] == [

@@ -55,6 +55,14 @@ def test_a_catalog_is_made_or_made_by_the_next(folder: Path) -> None:
     assert len(killed("making", "statements", folder)) > 20
 
 
+@pytest.mark.parametrize("how", ["statements", "instructions"])
+def test_a_switch_to_another_model_is_there_or_not_at_all(folder: Path, how: str) -> None:
+    commits = killed("switching", how, folder)
+    assert commits == sorted(commits)
+    assert {0, 1, 2} <= set(commits)
+    assert len(commits) > 20
+
+
 def test_an_index_file_is_the_old_or_the_new_one(folder: Path) -> None:
     assert len(killed("saving", "calls", folder)) > 5
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmsearch import Engine, Query, Term
+from mmsearch import Engine, Modality, NewItem, NewPart, Query, Term
 from mmsearch.errors import ItemNotFound, QueryError
 from mmsearch.fulltext import B_TEXT, B_TITLE, K1, TITLE_WEIGHT
 from mmsearch.shapes import Boost, Examples, Facet, Results, Sort, Taste
@@ -32,7 +33,7 @@ WORDS = ["zorb", "quil", "fonk", "plim", "drat", "wump"]  # no suffix that a ste
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
 DAYS = [datetime(2024, 5, day) for day in (1, 2, 9)]
 NUMBERS = st.sampled_from([-1.5, 0.0, 1.0, 2.0, 10.0])
-ATTRIBUTES = st.fixed_dictionaries(
+ATTRIBUTES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "price": NUMBERS,
@@ -144,6 +145,11 @@ def text_scores(products: Sequence[Product], said: str) -> dict[str, float]:
     return {product.key: sum(found[word].get(product.key, 0.0) for word in words) for product in products}
 
 
+def rarity(products: Sequence[Product], word: str) -> float:
+    holding = sum(word in plain_words(f"{product.title} {product.text}") for product in products)
+    return float(np.log(1 + (len(products) - holding + 0.5) / (holding + 0.5)))
+
+
 def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
     words = plain_words(asked["said"])
     bm25 = text_scores(products, asked["said"])
@@ -165,12 +171,17 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
     if asked["hybrid"]:
         weight = asked["text_weight"]
         cosines = [near[product.key] for product in chosen] or [0.0]
-        low, high = sum(cosines) / len(cosines), max(cosines)
-        most = max((bm25[product.key] for product in chosen), default=0.0)
+        spread = float(np.std(cosines))
+        known = [word for word in words if any(word in plain_words(f"{p.title} {p.text}") for p in products)]
+        ideal = sum(rarity(products, word) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) for word in known)
+        silent = {p.key for p in products if not plain_words(p.title + p.text)}
         for key in scores:
-            vector = (near[key] - low) / (high - low) if high > low + 1e-12 and weight < 1 else 0.0
-            scores[key] = (1 - weight) * vector + (weight * bm25[key] / most if most else 0.0)
-    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)
+            vector = (near[key] - float(np.mean(cosines))) / (4 * spread) if spread > 1e-9 else 0.0
+            text = vector if key in silent else bm25[key] / ideal if ideal else 0.0
+            scores[key] = (1 - weight) * vector + weight * text if ideal else vector
+        if only_text and not ideal:
+            scores = dict.fromkeys(scores, 1.0)
+    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)  # type: ignore[type-var]
     for product in products:
         factor = float(np.prod([BOOSTS[b](product.attributes, greatest) for b in asked["boosts"]] or [1.0]))
         score = scores[product.key]
@@ -229,7 +240,7 @@ def test_pages_are_what_brute_force_finds(
         }
         assert {group[hit.item.key] for hit in hits} == set(group.values())
         assert {page.total for page in found} == {len(set(group.values()))}
-        pins = []
+        pins: list[str] = []
         for key in want.pins:
             if group[key] not in [group[pin] for pin in pins]:
                 pins.append(key)
@@ -309,14 +320,15 @@ def test_facets_count_what_is_there(
             shown = {value for value, _ in right[:2]}
             assert facet.others == len(owners - {who for who, value in pairs if value in shown})
             if name in ("price", "day"):
-                values = [product.attributes[name] for product in having]
-                assert (facet.least, facet.greatest) == (
-                    (min(values), max(values)) if values else (None, None)
-                )  # type: ignore[type-var]
+                values: list[Any] = [product.attributes[name] for product in having]
+                ends = (min(values), max(values)) if values else (None, None)
+                assert (facet.least, facet.greatest) == ends
         shutil.rmtree(engine.home)
 
 
-def shop(engine: Engine, *attributes: dict[str, AttributeValue], titles: Sequence[str] = ()) -> list[Product]:
+def shop(
+    engine: Engine, *attributes: Mapping[str, AttributeValue], titles: Sequence[str] = ()
+) -> list[Product]:
     products = [
         Product(f"k{n}", [POOL[n]], titles[n] if n < len(titles) else "", "", each)
         for n, each in enumerate(attributes)
@@ -330,7 +342,10 @@ def keys(result: Results) -> list[str]:
 
 
 def test_ranges_of_numbers_and_dates_are_counted_with_their_low_end_in(engine: Engine) -> None:
-    shop(engine, *({"price": float(n), "day": datetime(2024, 5, n + 1)} for n in range(10)))
+    several: list[dict[str, AttributeValue]] = [
+        {"price": float(n), "day": datetime(2024, 5, n + 1)} for n in range(10)
+    ]
+    shop(engine, *several)
     result = engine.results(
         Query(
             facets=[
@@ -644,6 +659,65 @@ def test_what_cannot_be_asked_is_refused_by_name(engine: Engine, query: Query, w
     shop(engine, {"n": 1, "word": "a", "latitude": 1.0, "longitude": 1.0})
     with pytest.raises(QueryError, match=words):
         engine.results(query)
+
+
+def test_products_are_compared_as_a_whole_and_with_the_very_picture(engine: Engine) -> None:
+    def product(key: str, image: int, text: int, fused: int) -> NewItem:
+        kinds = {Modality.IMAGE: image, Modality.TEXT: text, Modality.FUSED: fused}
+        parts = [NewPart(modality=kind, vector=POOL[n], text=kind.value) for kind, n in kinds.items()]
+        return NewItem(key=key, modality=Modality.FUSED, parts=parts)
+
+    engine.add([product("a", 1, 2, 3), product("b", 4, 5, 6)])
+    vector = engine.results(Query(terms=[Term(vector=POOL[2])]))
+    near = {"a": Product("", [POOL[3]]).cosine(POOL[2]), "b": Product("", [POOL[6]]).cosine(POOL[2])}
+    assert {hit.item.key: hit.score for hit in vector.hits} == pytest.approx(near, abs=2e-6)
+    assert {hit.part.modality for hit in vector.hits} == {Modality.FUSED}
+    texts = engine.results(Query(terms=[Term(vector=POOL[2])], modality=Modality.TEXT))
+    assert texts.hits[0].item.key == "a"
+    assert texts.hits[0].score == pytest.approx(1, abs=1e-3)
+    engine.add([Product("c", [POOL[2]]).new()])  # no product: now every part may match
+    mixed = engine.results(Query(terms=[Term(vector=POOL[2])]))
+    assert {hit.item.key for hit in mixed.hits[:2]} == {"a", "c"}
+
+
+def test_results_are_whole_while_others_write(engine: Engine) -> None:
+    products = {f"k{n}": Product(f"k{n}", [POOL[n]], WORDS[n % 6], "", {"n": n}) for n in range(20)}
+    engine.add([product.new() for product in products.values()])
+    query = Query(
+        terms=[Term(vector=QUERY), Term(text="zorb", weight=1e-12)],
+        hybrid=True,
+        where="n < 100",
+        facets=[Facet("n", k=50)],
+        explain=True,
+        k=50,
+    )
+    wrong: list[BaseException] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        try:
+            while not stop.is_set():
+                result = engine.results(query)
+                assert result.total == len(result.hits) == sum(b.count for b in result.facets["n"].buckets)
+                for hit in result.hits:
+                    near = next(stage.score for stage in hit.explanation if stage.name == "vector")
+                    assert near == pytest.approx(products[hit.item.key].cosine(QUERY), abs=2e-6)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for n in range(60):
+        key = f"k{n % 20}"
+        changed = dataclasses.replace(products[key], title=WORDS[n % 5], attributes={"n": n})
+        engine.add([changed.new()])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    result = engine.results(query)
+    assert sorted(b.value for b in result.facets["n"].buckets) == list(range(40, 60))  # type: ignore[type-var]
 
 
 def test_an_empty_collection_has_an_empty_result(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mmsearch import Engine, Modality, Query, Term
-from mmsearch.catalog import FileUpdate
+from mmsearch.rows import FileUpdate
 from mmsearch.types import AttributeValue
 from tests.oracle import Piece, Thing, assert_best, groups
 from tests.toy import COLOURS, ToyEncoder

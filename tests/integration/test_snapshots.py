@@ -253,7 +253,7 @@ def test_an_index_grows_out_of_its_base(home: Path) -> None:
         for n in range(50, 200, 10):
             add(engine, things(n, n + 10))
             assert_right(engine, things(0, n + 10))
-            (index,) = engine._snapshots.current().indexes.values()
+            (index,) = engine.snapshots.current().indexes.values()
             assert index.tail <= max(LIMIT, len(index) // 4), "so many are searched exactly, not more"
         engine.save()
     before = index_of(home).read_bytes()

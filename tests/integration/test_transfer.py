@@ -228,7 +228,7 @@ def test_jsonl_is_what_it_says_it_is(filled: Engine, tmp_path: Path) -> None:
     with filled:
         export_collection(filled, tmp_path / "file.jsonl")
     first, *items, last = [json.loads(line) for line in (tmp_path / "file.jsonl").read_bytes().splitlines()]
-    assert first["format"] == 1
+    assert first["format"] == 2
     assert last == {"items": 3}
     raw = np.frombuffer(base64.b64decode(items[0]["parts"][0]["vector"]), "<f2")
     np.testing.assert_array_equal(raw, UNIT.astype(np.float16))
@@ -363,7 +363,7 @@ def test_a_file_of_a_newer_format_is_refused(filled: Engine, tmp_path: Path) -> 
     file = tmp_path / "file.jsonl"
     with filled:
         export_collection(filled, file)
-    file.write_bytes(file.read_bytes().replace(b'"format":1', b'"format":2'))
+    file.write_bytes(file.read_bytes().replace(b'"format":2', b'"format":3'))
     with pytest.raises(SchemaTooNew, match="install a newer one"):
         read_header(file)
 

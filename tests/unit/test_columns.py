@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch import Engine, Modality, NewItem, NewPart
-from mmsearch.catalog import FileUpdate
 from mmsearch.columns import Columns, _glob
+from mmsearch.rows import FileUpdate
 from mmsearch.types import AttributeValue
 from tests.oracle import directions
 from tests.toy import ToyEncoder

@@ -71,6 +71,9 @@ def test_tilde_is_the_users_folder(toml: Path, monkeypatch: pytest.MonkeyPatch) 
         ("collection = ' '", ["collection", "not empty"]),
         ("home = ['a']", ["home", "text"]),
         ("device = 'tpu'", ["device", "auto, cpu or cuda"]),
+        ("device = 'cuda:0'", ["device", "cuda:flat", "'cuda:0'"]),
+        ("device = 'cpu:flat'", ["device", "'cpu:flat'"]),
+        ("device = 'cuda:shards:flat'", ["device", "'cuda:shards:flat'"]),
         ("colection = 'x'", ["unknown setting 'colection'", "collection"]),
         ("collection = ", ["not valid TOML"]),
     ],
@@ -81,6 +84,14 @@ def test_a_wrong_line_names_the_file_and_the_key(toml: Path, line: str, words: l
         load_settings(env=env_of(toml))
     for word in [str(toml), *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "device", ["auto", "cpu", "cuda", "cuda:ivfpq", "cuda:shards", "cuda:cagra:replicas", "cuda:flat:shards"]
+)
+def test_a_device_may_say_what_lies_on_the_gpus(toml: Path, device: str) -> None:
+    toml.write_text(f"device = '{device}'")
+    assert load_settings(env=env_of(toml)).device == device
 
 
 def test_a_wrong_variable_is_named(toml: Path) -> None:

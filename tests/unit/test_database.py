@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from mmsearch import schema
+from mmsearch import Engine, Modality, NewItem, NewPart, Query, Term, schema
 from mmsearch.catalog import Catalog
 from mmsearch.database import SCHEMA, chunks
 from mmsearch.errors import SchemaTooNew, StoreError
+from tests.toy import ToyEncoder
 
 
 @pytest.fixture
@@ -66,6 +69,63 @@ def test_opening_again_changes_nothing(made: Path) -> None:
     before = made.read_bytes()
     Catalog(made.parent, create=True).close()
     assert made.read_bytes() == before
+
+
+@pytest.fixture
+def of_0001(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalog as the first schema made it: a collection of one item, which has one text part, and a root."""
+    with monkeypatch.context() as patch:
+        patch.setattr("mmsearch.database.SCHEMA", "0001")
+        Catalog(tmp_path, create=True).close()
+    path = tmp_path / "catalog.db"
+    vector = np.array([1, 0, 0, 0.25]) / np.sqrt(1.0625)
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "INSERT INTO commits VALUES (1, 77, 1.0);"
+        "INSERT INTO collections VALUES (3, 'notes', 'toy', 'toy', 4, 1.0);"
+        "INSERT INTO roots VALUES (1, 3, '/notes', '[]');"
+        "INSERT INTO items VALUES (5, 3, '/notes/a.txt', 'text', 1, 'a', 3, 1, x'00', 1.0, 1);"
+        "INSERT INTO parts VALUES (9, 5, 'text', 0, 0.0, 3.0, NULL, 'red', 1);"
+        "INSERT INTO fulltext(rowid, text) VALUES (9, 'red');"
+    )
+    connection.execute("INSERT INTO vectors VALUES (9, 1, ?)", (vector.astype("<f2").tobytes(),))
+    connection.commit()
+    connection.close()
+    return path
+
+
+def test_a_catalog_of_the_first_schema_is_brought_up_to_date_as_it_is(of_0001: Path) -> None:
+    uuid = rows(of_0001, "SELECT uuid FROM catalog")
+    kept = {name: rows(of_0001, f"SELECT * FROM {name}") for name in ("items", "parts", "vectors", "roots")}
+    with Engine.open(of_0001.parent, collection="notes", model=ToyEncoder(), create=False) as engine:
+        assert engine.search("red")[0].score == pytest.approx(1, abs=1e-3)
+        assert engine.search(Query(terms=(Term(text="red"),), hybrid=True))[0].item.id == 5
+        assert engine.check() == []
+        assert engine.catalog.collection("notes").epoch == 0
+    assert rows(of_0001, "SELECT version_num FROM alembic_version") == [(SCHEMA,)]
+    assert rows(of_0001, "SELECT uuid FROM catalog") == uuid
+    for name, before in kept.items():  # later schemas add columns at the end
+        assert [row[: len(before[0])] for row in rows(of_0001, f"SELECT * FROM {name}")] == before
+    assert rows(of_0001, "SELECT * FROM canonicals") == [], "a search does not fill them in"
+    test_the_migrations_make_the_tables_of_the_schema(of_0001)
+    with Engine.open(of_0001.parent, collection="notes", model=ToyEncoder()) as engine:
+        engine.add(
+            [
+                NewItem(
+                    key="b", modality=Modality.TEXT, parts=[NewPart(modality=Modality.TEXT, content="blue")]
+                )
+            ]
+        )
+        assert {hit.item.key for hit in engine.search("blue")} == {"b", "/notes/a.txt"}
+    assert len(rows(of_0001, "SELECT * FROM canonicals")) == 3
+
+
+def test_a_catalog_of_the_first_schema_that_may_not_be_written_says_what_it_needs(
+    of_0001: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(StoreError, match=r"older mmsearch \(schema 0001\)"):
+        Catalog(of_0001.parent, create=False)
 
 
 def test_a_catalog_of_a_newer_schema_is_left_alone(made: Path) -> None:

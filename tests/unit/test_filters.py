@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mmsearch import filters
 from mmsearch.column import Column, Vocabulary
 from mmsearch.errors import QueryError
-from mmsearch.filters import evaluate, parse
+from mmsearch.filters import distances, evaluate, parse
 
 Item: TypeAlias = dict[str, list[Any]]
 """Attribute -> its values; an attribute that is absent has no entry."""
@@ -470,3 +470,53 @@ mmsearch.filters.parse("a = 1")
 assert "lark" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
+
+
+@given(st.lists(st.none() | PLACES, min_size=1, max_size=6), PLACES, st.floats(0, 20_100))
+def test_a_distance_is_that_between_directions_on_a_sphere(
+    places: list[tuple[float, float] | None], here: tuple[float, float], kilometres: float
+) -> None:
+    def direction(place: tuple[float, float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        north, east = np.radians(place)
+        return np.array([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
+
+    rows = np.array([row for row, place in enumerate(places) if place], np.int64)
+    known = [place for place in places if place]
+    columns = {
+        name: Column("number", rows, np.array([place[axis] for place in known], np.float64))
+        for axis, name in enumerate(("lat", "lon"))
+    }
+    shown = f"distance(lat, lon, {here[0]:.12f}, {here[1]:.12f})"
+    found = distances("lat", "lon", here, columns.get, len(places))
+    for sign in ("<", ">="):
+        mask = evaluate(parse(f"{shown} {sign} {kilometres:.9f}"), columns.get, len(places))
+        for row, place in enumerate(places):
+            if place is None:
+                assert np.isnan(found[row])
+                assert not mask[row]
+                continue
+            a, b = direction(place), direction(here)
+            right = 6371.0088 * np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)
+            assert found[row] == pytest.approx(right, abs=1e-3)
+            if abs(right - kilometres) > 0.01:
+                assert mask[row] == ((right < kilometres) == (sign == "<"))
+
+
+def test_a_distance_in_a_filter_is_read_and_refused_by_its_place() -> None:
+    expression = parse("Distance(a, `b c`, -1, +2.5) <= 3 and distance > 1")
+    assert expression.names() == {"a", "b c", "distance"}
+    for wrong in ("distance(a, b, 1, 2) = 3", "distance(a, b, 1) < 3", "distance(1, 2, a, b) < 3"):
+        with pytest.raises(QueryError, match="bad filter"):
+            parse(wrong)
+    columns = {name: Column("number", np.array([0]), np.array([1.0])) for name in "ab"}
+    columns["word"] = Column("text", np.array([0]), np.array([0], np.int32), Vocabulary(["x"]))
+    for wrong, words in (
+        ("distance(a, b, 91, 0) < 1", "no place on earth"),
+        ("distance(a, word, 0, 0) < 1", "needs a number"),
+        ("distance(a, nowhere, 0, 0) < 1", "nowhere"),
+    ):
+        with pytest.raises(QueryError, match=words):
+            evaluate(parse(wrong), columns.get, 1)

@@ -98,8 +98,9 @@ def test_a_lift_never_lowers_a_score() -> None:
 
 def test_fused_scores_are_the_weighted_sum_of_both_brought_to_one() -> None:
     vector, text = np.array([0.1, 0.3, 0.2, 0.9]), np.array([0.0, 2.0, 4.0, 9.0])
-    chosen = np.array([True, True, True, False])
-    fused = convex(vector, text, chosen, 0.25)
-    assert np.allclose(fused[:3], [0.75 * -1 + 0, 0.75 * 1 + 0.25 * 0.5, 0.25])
-    assert np.allclose(convex(vector, 0 * text, chosen, 0.25)[:3], [-0.75, 0.75, 0])
-    assert np.allclose(convex(np.ones(4), text, chosen, 1.0)[:3], [0, 0.5, 1])
+    chosen, silent = np.array([True, True, True, False]), np.array([True, False, False, False])
+    near = np.array([-1, 1, 0, 7]) / (4 * np.sqrt(2 / 3))
+    fused = convex(vector, text, chosen, 0.25, 8.0, silent)
+    assert np.allclose(fused, [near[0], *(0.75 * near[1:] + 0.25 * text[1:] / 8)])
+    assert np.allclose(convex(vector, 0 * text, chosen, 0.25, 0.0, silent), near), "no words to look for"
+    assert np.allclose(convex(np.ones(4), text, chosen, 1.0, 4.0, silent), [0, 0.5, 1, 2.25])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import QueryError
 from mmsearch.ranking import best_parts, centred, compose, reciprocal_rank_fusion
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 from tests.oracle import directions
 
 X, Y = np.eye(2, dtype=np.float32)
@@ -121,12 +121,12 @@ def test_composition_equals_a_float64_sum() -> None:
 def test_centred_scores_of_a_modality_are_how_many_spreads_it_is_beyond_its_mean() -> None:
     query, *items = directions(6, 8)
     means = {Modality.TEXT: 0.4 * X8, Modality.IMAGE: 0.2 * Y8, Modality.AUDIO: -0.3 * X8}
-    spreads = {asked: dict(zip(Modality, (0.3, 0.2, 0.1), strict=True)) for asked in Modality}
+    spreads = {asked: dict(zip(MEDIA, (0.3, 0.2, 0.1), strict=True)) for asked in MEDIA}
     scales = centred(query, {Modality.TEXT: 1.0}, means, spreads)
     for item in items:
         beyond = {
             modality: float((item - means[modality]) @ query) / spreads[Modality.TEXT][modality]
-            for modality in Modality
+            for modality in MEDIA
         }
         at_mean = float(query @ means[Modality.IMAGE])
         for modality, (factor, offset) in scales.items():

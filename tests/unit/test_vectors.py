@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmsearch.errors import ConfigError
 from mmsearch.types import Ids, Modality
-from mmsearch.vectors import Float16, Stamp, VectorIndex, load, save, use_gpu
+from mmsearch.vectors import Float16, Stamp, VectorIndex, load, save
 from tests.oracle import directions
 
 DIM = 24
@@ -50,7 +49,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def built(kind: str, ids: Ids, stored: Float16) -> VectorIndex:
-    index = VectorIndex.build(ids, stored, exact_limit=len(ids) if kind == "exact" else 0, device="cpu")
+    index = VectorIndex.build(ids, stored, exact_limit=len(ids) if kind == "exact" else 0)
     assert index.kind == kind
     return index
 
@@ -211,7 +210,7 @@ def test_one_vector_and_equal_vectors(kind: str) -> None:
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    for index in (VectorIndex(DIM), VectorIndex.build(*NOTHING, device="cpu")):
+    for index in (VectorIndex(DIM), VectorIndex.build(*NOTHING)):
         assert len(index) == 0
         assert index.highest == 0
         assert index.ids().tolist() == []
@@ -247,17 +246,9 @@ def test_a_compressed_index_is_the_same_each_time() -> None:
 
 def test_wide_vectors_are_projected_and_still_ranked() -> None:
     stored = directions(800, 256, 2).astype(np.float16)
-    index = VectorIndex.build(numbered(800), stored, exact_limit=0, device="cpu")
+    index = VectorIndex.build(numbered(800), stored, exact_limit=0)
     for n in (0, 400, 799):
         assert index.search(stored[n].astype(np.float32), 1)[0].tolist() == [n + 1]
-
-
-def test_cuda_without_a_gpu_build_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
-    with pytest.raises(ConfigError, match="GPU"):
-        use_gpu("cuda")
-    assert not use_gpu("auto")
-    assert not use_gpu("cpu")
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
@@ -266,9 +257,9 @@ def test_cuda_without_a_gpu_build_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 def stored_indexes() -> dict[Modality, VectorIndex]:
     return {
-        Modality.IMAGE: VectorIndex.build(numbered(300), clusters(300), exact_limit=0, device="cpu"),
-        Modality.TEXT: VectorIndex.build(numbered(200, 301), half(200), exact_limit=0, device="cpu"),
-        Modality.AUDIO: VectorIndex.build(numbered(20, 601), half(20), device="cpu"),
+        Modality.IMAGE: VectorIndex.build(numbered(300), clusters(300), exact_limit=0),
+        Modality.TEXT: VectorIndex.build(numbered(200, 301), half(200), exact_limit=0),
+        Modality.AUDIO: VectorIndex.build(numbered(20, 601), half(20)),
     }
 
 

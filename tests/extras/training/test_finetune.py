@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mmsearch.errors import ConfigError
 from mmsearch.training import finetune
-from mmsearch.training.export import append_residual, session
+from mmsearch.training.export import append_head, session
 from mmsearch.training.finetune import Epoch, Fit, Options, Side, recall, side_of
 from mmsearch.training.losses import sigmoid_loss
 from mmsearch.training.residual import HIDDEN, Heads, Kind
@@ -172,7 +172,7 @@ def test_a_graph_with_its_head_gives_what_torch_gives(tmp_path: Path, kind: Kind
     assert [shape[0].shape for shape in layers] == (
         [(8, 8)] if kind == "linear" else [(8, HIDDEN), (HIDDEN, 8)]
     )
-    append_residual(base, whole, "vectors", layers)
+    append_head(base, whole, "vectors", layers)
     onnx.checker.check_model(onnx.load(whole), full_check=True)
     x = np.random.default_rng(1).standard_normal((5, 6)).astype(np.float32)
     vectors, other = session(whole).run(["vectors", "other"], {"x": x})
@@ -192,7 +192,7 @@ def test_a_graph_may_get_a_second_head(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float32)
     expected = x / np.linalg.norm(x, axis=1, keepdims=True)
     for weight in weights:
-        append_residual(path, path, "vectors", [(weight, np.zeros(8, np.float32))])
+        append_head(path, path, "vectors", [(weight, np.zeros(8, np.float32))])
         expected = expected + expected @ weight
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     (vectors,) = session(path).run(["vectors"], {"x": x})

@@ -22,11 +22,11 @@ from mmsearch.training.activations import TOGETHER, Activations, record
 from mmsearch.training.adapt import train_model
 from mmsearch.training.cut import cut
 from mmsearch.training.dataset import Dataset, make_dataset
-from mmsearch.training.export import append_residual
+from mmsearch.training.export import append_head
 from mmsearch.training.finetune import Options
 from mmsearch.training.residual import Heads
 from mmsearch.training.unfrozen import UnfrozenTower
-from mmsearch.types import Modality
+from mmsearch.types import MEDIA, Modality
 from tests.colour_model import save_colour_model
 from tests.e2e.conftest import in_process
 from tests.toy import COLOURS, RATE, tone
@@ -43,7 +43,7 @@ def base(tmp_path: Path) -> Path:
     fields = json.loads((folder / "model.json").read_text())
     for name in ("image.onnx", "text.onnx"):
         layer = (np.zeros((4, 4), np.float32), np.zeros(4, np.float32))
-        append_residual(folder / name, folder / name, "vectors", [layer])
+        append_head(folder / name, folder / name, "vectors", [layer])
         fields["files"][name]["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     (folder / "model.json").write_text(json.dumps(fields))
     return folder
@@ -120,7 +120,7 @@ def recordings(folder: Path) -> list[Media]:
     return found
 
 
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", list(MEDIA))
 def test_what_is_kept_gives_the_vectors_of_the_engine(modality: Modality, base: Path, tmp_path: Path) -> None:
     encoder = OnnxEncoder(base)
     if modality is Modality.AUDIO:
@@ -203,7 +203,7 @@ def test_the_command_trains_layers_and_tells_what_it_cannot(base: Path, pairs: P
     assert "its last layers trained" in in_process("models", "show", tmp_path / "mine").out
     ran = in_process("train", pairs, *given, "--out", tmp_path / "other", "--unfreeze", "9")
     assert ran.code == 5
-    assert "image.onnx: the tower has only 2 layers one behind another, so the last 9 cannot" in ran.err
+    assert "image.onnx: the tower has only 3 layers one behind another, so the last 9 cannot" in ran.err
     ran = in_process("train", pairs, *given, "--out", tmp_path / "other", "--head", "none")
     assert ran.code == 2
     assert "nothing would be trained" in ran.err
