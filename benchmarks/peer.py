@@ -55,7 +55,7 @@ class Rclip:
 
     def __init__(self, work: Path, database: str = "bench-data") -> None:
         peer = work / "peer"
-        self.command = _environment(peer / "rclip-env", "rclip") / "rclip"
+        self.command = environment(peer / "rclip-env", "rclip") / "rclip"
         self.model = _model(peer)
         self.data = peer / database
         self.data.mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ class Rclip:
         return sum(file.stat().st_size for file in self.data.glob("db.sqlite3*"))
 
 
-def _environment(path: Path, *packages: str) -> Path:
+def environment(path: Path, *packages: str) -> Path:
     if not (path / "ready").exists():
         venv.create(path, with_pip=True)
         for (
@@ -113,7 +113,7 @@ def _model(peer: Path) -> Path:
     model = peer / "rclip-data" / MODEL
     if not (model / "textual.onnx").exists():
         model.mkdir(parents=True, exist_ok=True)
-        tools = _environment(peer / "export-env", TORCH, "transformers", "onnx", "numpy")
+        tools = environment(peer / "export-env", TORCH, "transformers", "onnx", "numpy")
         subprocess.run([tools / "python", "-c", EXPORT, model], check=True)
     vocabulary = peer / "rclip-data" / "tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
     if not vocabulary.exists():

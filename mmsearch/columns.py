@@ -145,6 +145,15 @@ class Columns:
         assert found is not None
         return found
 
+    @functools.cached_property
+    def products(self) -> bool:
+        """Whether every item has a fused vector."""
+        n = len(self.item_ids)
+        fused = self.parts[Modality.FUSED].owners(n)
+        return bool(fused.any()) and all(
+            not (parts.owners(n) & ~fused).any() for parts in self.parts.values()
+        )
+
     def places(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The row of each of these items, and whether it has one."""
         return _places(self.item_ids, np.array(ids, np.int64))

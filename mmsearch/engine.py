@@ -285,7 +285,7 @@ class Engine(Selling):
 
     def page(self, after: int = 0, limit: int = 1000) -> list[Item]:
         """The next ``limit`` items with ids above ``after``, by id, with their parts."""
-        return self.catalog.page(self._collection.id, after, limit)
+        return self.catalog.page(self._id, after, limit)
 
     def select(self, where: str | None = None, path: str | None = None) -> list[int]:
         """Ids of the items that pass a filter expression and a glob over keys. Raises ``QueryError``."""

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Product:
     vectors: Sequence[NDArray[np.float32]]
     title: str = ""
     text: str = ""
-    attributes: Mapping[str, AttributeValue] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     content: bytes | None = None
 
     def new(self) -> NewItem:

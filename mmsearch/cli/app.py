@@ -37,9 +37,9 @@ app.command("import", help=_help(transfer.import_from))(transfer.import_from)
 app.add_typer(catalog.collections, name="collections")
 models.app.command("export", help=_help(export_model))(export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(gpu.app, name="gpu")
 app.command("serve", help=_help(serve))(serve)
 app.add_typer(keys.app, name="keys")
-app.add_typer(gpu.app, name="gpu")
 
 
 def _version(wanted: bool) -> None:

@@ -68,12 +68,11 @@ def serve(
 
     settings = load_settings(home=home, threads=threads, device=device)
     try:
-        import uvicorn
-
         from mmsearch.server.app import create_app
         from mmsearch.server.keys import Keys
         from mmsearch.server.logs import configure
         from mmsearch.server.options import Options
+        from mmsearch.server.running import run
     except ImportError as error:
         raise MissingExtra("the server", "server") from error
     local = _is_loopback(host)
@@ -89,6 +88,7 @@ def serve(
         workers=workers,
         hosts=tuple(names),
         origins=tuple(allow_origin or ()),
+        fetch_from=settings.fetch_from,
         log_queries=log_queries,
         keep_queries=keep_queries,
     )
@@ -102,16 +102,8 @@ def serve(
         compile=settings.compile,
     )
     configure(log_level)
-    uvicorn.run(
-        create_app(settings.home, options, load=load, device=settings.device),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=int(options.timeout) + 5,
-    )
+    app = create_app(settings.home, options, load=load, device=settings.device)
+    run(app, host, port, options)
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
-import mmsearch
+from indexer.addresses import Network, networks
+from indexer.fetch import Fetcher
+from mmsearch import __version__
+from mmsearch.config import Device
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.encoders.voice import Transcriber
+from mmsearch.errors import MediaError
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
 from mmsearch.server.engines import Engines
@@ -40,7 +44,7 @@ def create_app(
     options: Options | None = None,
     *,
     load: Callable[[str], Encoder] = load_encoder,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> FastAPI:
     """The ASGI application over the catalog in ``home``. ``load`` makes the encoder of a model's name."""
     options = options or Options()
@@ -61,7 +65,7 @@ def create_app(
 
     app = FastAPI(
         title="mmsearch",
-        version=mmsearch.__version__,
+        version=__version__,
         description=ABOUT,
         lifespan=life,
         docs_url=None,
@@ -72,7 +76,8 @@ def create_app(
     app.state.options = options
     app.state.figures = figures
     app.state.access = Access(Keys(home), options)
-    app.state.thumbnails = Thumbnails(home)
+    app.state.allowed = networks(options.fetch_from)
+    app.state.thumbnails = Thumbnails(home, functools.partial(_fetched, app.state.allowed))
     app.state.transcriber = functools.cache(Transcriber)
     add_handlers(app)
     for module in (health, collections, items, searching):
@@ -95,6 +100,15 @@ def create_app(
         )
     app.add_middleware(Gate, options=options, figures=figures)
     return app
+
+
+def _fetched(allowed: Sequence[Network], url: str) -> bytes:
+    """A product's picture from where its feed said it is, for a small copy of it."""
+    with Fetcher(allowed) as fetcher:
+        data = fetcher.get(url).data
+    if data is None:
+        raise MediaError(url, "was not sent")
+    return data
 
 
 def _warm(app: FastAPI) -> None:

@@ -49,7 +49,7 @@ class SharedEncoder:
 
     @property
     def fingerprint(self) -> str:
-        return self.inner.fingerprint  # type: ignore[attr-defined,no-any-return]
+        return self.inner.fingerprint
 
     @property
     def image_size(self) -> int:

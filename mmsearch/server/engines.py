@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mmsearch.catalog import Catalog, CollectionInfo
+from mmsearch.admission import identity_of, model_name
+from mmsearch.catalog import Catalog
+from mmsearch.config import Device
 from mmsearch.encoders import Encoder
 from mmsearch.engine import Engine
 from mmsearch.errors import MmsearchError
+from mmsearch.rows import CollectionInfo
 from mmsearch.server.batching import SharedEncoder
 
 __all__ = ["Engines"]
@@ -21,11 +24,12 @@ logger = logging.getLogger("mmsearch.server")
 class Engines:
     """Engines of one home by collection. ``load`` makes an encoder of a model's name; models are shared.
 
-    What other processes write is seen within ``refresh`` seconds: a thread reads it, so that no search has to.
+    A collection has two: one that searches, and one that writes, so that no search ever waits for a write. What is
+    written, here or by another process, is read in the background within ``refresh`` seconds.
     """
 
     def __init__(
-        self, home: Path, load: Callable[[str], Encoder], *, refresh: float, device: str = "auto"
+        self, home: Path, load: Callable[[str], Encoder], *, refresh: float, device: Device = "auto"
     ) -> None:
         self.catalog = Catalog(home, create=True)
         self.home = home
@@ -34,41 +38,49 @@ class Engines:
         self._refresh = refresh
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
+        self._writers: dict[str, Engine] = {}
         self._encoders: dict[str, SharedEncoder] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="refresh", daemon=True)
         self._thread.start()
 
     def get(self, name: str) -> Engine:
-        """The engine of a collection. Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``."""
-        engine = self._engines.get(name)
-        if engine is not None:
-            return engine
+        """The engine that searches a collection. Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``."""
+        return self._engines.get(name) or self._opened(self._engines, name)
+
+    def writer(self, name: str) -> Engine:
+        """The engine that writes into a collection. Raises as ``get`` does."""
+        return self._writers.get(name) or self._opened(self._writers, name)
+
+    def _opened(self, engines: dict[str, Engine], name: str) -> Engine:
         info = self.catalog.collection(name)
         encoder = self.encoder(info.model)
         with self._lock:
-            if name not in self._engines:
-                self._engines[name] = Engine.open(
-                    self.home,
-                    collection=name,
-                    model=encoder,
-                    create=False,
-                    device=self._device,  # type: ignore[arg-type]
+            if name not in engines:
+                engines[name] = Engine(
+                    Catalog(self.home, create=False),
+                    info,
+                    encoder,
+                    load=lambda model: self.encoder(str(model)),
+                    model=info.model,
+                    device=self._device,
                     notice=logger.warning,
                 )
-            return self._engines[name]
+            return engines[name]
 
     def encoder(self, model: str) -> SharedEncoder:
         """The shared encoder of a model. Raises ``ModelError``."""
         with self._lock:
-            if model not in self._encoders:
-                self._encoders[model] = SharedEncoder(self._load(model))
-            return self._encoders[model]
+            known = self._encoders.get(model)
+        if known is None:
+            fresh = SharedEncoder(self._load(model))
+            with self._lock:
+                known = self._encoders.setdefault(model, fresh)
+        return known
 
     def create(self, name: str, model: str) -> CollectionInfo:
         """Make a collection. Raises ``ModelError``, ``ItemError``."""
-        space = self.encoder(model).space
-        return self.catalog.create_collection(name, model=model, space=space.id, dim=space.dim)
+        return self.catalog.create_collection(name, identity_of(self.encoder(model), model_name(model)))
 
     def delete(self, name: str) -> int:
         """Delete a collection; returns how many items it had."""
@@ -104,6 +116,8 @@ class Engines:
             except MmsearchError as error:
                 logger.warning("the index of %s was not saved: %s", engine.collection, error)
             engine.close()
+        for engine in self._writers.values():
+            engine.close()
         self.catalog.close()
 
     def _follow(self) -> None:
@@ -119,4 +133,6 @@ class Engines:
 
     def _forget(self, name: str) -> None:
         with self._lock:
-            self._engines.pop(name, None)
+            for engines in (self._engines, self._writers):
+                if (engine := engines.pop(name, None)) is not None:
+                    engine.close()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-import mmsearch
+from mmsearch import __version__
 from mmsearch.server.access import Search
 from mmsearch.server.problems import problem
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["health"])
 @router.get("/healthz")
 async def alive() -> dict[str, str]:
     """The process answers."""
-    return {"status": "ok", "version": mmsearch.__version__}
+    return {"status": "ok", "version": __version__}
 
 
 @router.get("/readyz", responses={503: {"description": "Models are still being loaded."}})

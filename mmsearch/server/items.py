@@ -10,11 +10,14 @@ from pydantic import AfterValidator, Field
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
+from mmsearch.server import writing
 from mmsearch.server.access import Search, Write
 from mmsearch.server.answers import item_json
 from mmsearch.server.collections import Name
 from mmsearch.server.media import SIZES, content_type, served_file
-from mmsearch.server.schemas import Body, Key
+from mmsearch.server.problems import Problem
+from mmsearch.server.schemas import Body, ItemsBody, Key, UpdatesBody
+from mmsearch.server.uploads import Uploads
 from mmsearch.types import Item
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
@@ -80,11 +83,38 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.get(collection)
+        engine = state.engines.writer(collection)
         _one(engine, item)
         return {"removed": engine.remove([item])}
 
     told: dict[str, Any] = await state.work.write(remove)
+    return told
+
+
+@router.post("/items")
+async def put_items(request: Request, collection: Name, body: ItemsBody, _: Write) -> dict[str, Any]:
+    """Add products, or replace those whose key exists; what cannot be is told by key, the rest goes in."""
+    state = request.app.state
+    _limited(request, len(body.items))
+
+    def put() -> dict[str, Any]:
+        uploads = Uploads(state.options)
+        return writing.put(
+            state.engines.writer(collection), body.items, uploads, state.thumbnails, state.allowed
+        )
+
+    told: dict[str, Any] = await state.work.write(put)
+    return told
+
+
+@router.patch("/items")
+async def update_items(request: Request, collection: Name, body: UpdatesBody, _: Write) -> dict[str, Any]:
+    """Change attributes by key, all or none of them; nothing is encoded. Keys that no item has are told."""
+    state = request.app.state
+    _limited(request, len(body.updates))
+    told: dict[str, Any] = await state.work.write(
+        lambda: writing.update(state.engines.writer(collection), body.updates)
+    )
     return told
 
 
@@ -94,7 +124,7 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.get(collection)
+        engine = state.engines.writer(collection)
         found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
         removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
@@ -145,6 +175,11 @@ async def item_file(request: Request, collection: Name, item: Number, _: Search)
             "Cache-Control": "private, no-cache",
         },
     )
+
+
+def _limited(request: Request, count: int) -> None:
+    if count > (most := request.app.state.options.max_batch):
+        raise Problem(422, f"{count} at once; at most {most} are taken: send them in several requests")
 
 
 def _one(engine: Engine, item: int) -> Item:

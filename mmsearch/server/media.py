@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import mimetypes
 import os
 import threading
@@ -50,14 +49,27 @@ class Thumbnails:
             self._locks.pop(part.id, None)
         return path
 
+    def keep(self, part: Part, data: bytes) -> None:
+        """Keep a picture that came as bytes, to make small copies of."""
+        path = self._original(part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_bytes(data)
+        os.replace(partial, path)
+
+    def _original(self, part: Part) -> Path:
+        return self._folder / "originals" / f"{part.id % 1000:03}" / str(part.id)
+
     def _make(self, engine: Engine, item: Item, part: Part, size: int, path: Path) -> None:
-        source = getattr(part, "source", None) or item.path
-        if source is None:
+        source = part.source or item.path
+        if (original := self._original(part)).is_file():
+            image = load_image(original, min_side=size)
+        elif source is None:
             raise ItemNotFound(f"item {item.id} was added without a picture file")
-        if source.startswith(("http://", "https://")):
+        elif source.startswith(("http://", "https://")):
             if self._fetched is None:
                 raise MediaError(source, "pictures by URL are not kept here")
-            image = load_image(io.BytesIO(self._fetched(source)), min_side=size)  # type: ignore[arg-type]
+            image = load_image(self._fetched(source), min_side=size, name=source)
         else:
             image = load_image(served_file(engine, source), min_side=size)
         image.thumbnail((size, size))

@@ -11,7 +11,8 @@ class Options:
     """Limits of one server. Sizes in bytes, times in seconds, ``rate`` in requests a minute for each key or address.
 
     ``hosts`` are the names that a request may be sent to (empty: any), ``origins`` the sites whose pages may call
-    (CORS; empty: none but our own). ``workers`` requests are worked on at once and ``waiting`` more wait their turn;
+    (CORS; empty: none but our own), ``fetch_from`` networks that are not public and that pictures of products may be
+    fetched from. ``workers`` requests are worked on at once and ``waiting`` more wait their turn;
     beyond, the answer is 503. ``log_queries``: whether logs tell what was searched for.
     """
 
@@ -29,5 +30,6 @@ class Options:
     refresh: float = 0.2
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
+    fetch_from: Sequence[str] = ()
     log_queries: bool = False
     keep_queries: bool = False

@@ -36,7 +36,7 @@ class Blob(Body):
     upload: Name | None = Field(None, description="Name of the multipart field that holds the file.")
 
     @model_validator(mode="after")
-    def _one(self) -> Blob:
+    def _given(self) -> Blob:
         if (self.base64 is None) == (self.upload is None):
             raise ValueError("give base64 or upload")
         return self
@@ -134,6 +134,93 @@ class TasteBody(Body):
 
     def shape(self) -> Taste:
         return Taste(liked=self.liked, weight=self.weight)
+
+
+class Date(Body):
+    """A date or a time: ISO 8601, UTC unless it says otherwise."""
+
+    datetime: Annotated[str, Field(max_length=40)]
+
+
+Value = (
+    Annotated[bool, Field(strict=True)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    | Annotated[str, Field(max_length=10_000)]
+    | Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)]
+    | Date
+)
+
+
+class ImageBody(Body):
+    """A picture of a product: base64, or the address that it is fetched from (http or https, public)."""
+
+    base64: str | None = None
+    url: Annotated[str, Field(max_length=4096, pattern=r"^https?://")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> ImageBody:
+        if (self.base64 is None) == (self.url is None):
+            raise ValueError("give base64 or url")
+        return self
+
+
+class ItemBody(Body):
+    """A product: what is embedded of it (title, description, pictures), and its attributes."""
+
+    key: Key = Field(description="The shop's own id.")
+    title: Annotated[str, Field(max_length=2000)] | None = None
+    description: Annotated[str, Field(max_length=100_000)] | None = None
+    images: list[ImageBody] = Field(default_factory=list, max_length=50)
+    attributes: dict[Name, Value] = Field(default_factory=dict, max_length=500)
+
+
+class ItemsBody(Body):
+    """Products to add; one whose key exists is replaced and keeps its id."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "key": "sku-1",
+                            "title": "Red summer dress",
+                            "description": "Light cotton, knee-length.",
+                            "attributes": {
+                                "price": 39.9,
+                                "colour": "red",
+                                "parent": "dress-7",
+                                "sizes": ["S", "M"],
+                            },
+                        }
+                    ]
+                }
+            ]
+        },
+    )
+
+    items: list[ItemBody] = Field(min_length=1)
+
+
+class UpdateBody(Body):
+    """Attributes of one item to change; null takes one away."""
+
+    key: Key
+    attributes: dict[Name, Value | None] = Field(min_length=1, max_length=500)
+
+
+class UpdatesBody(Body):
+    """Attributes to change. Nothing is encoded: prices and stock may change as often as they like."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"updates": [{"key": "sku-1", "attributes": {"price": 29.9, "stock": 4}}]}]
+        },
+    )
+
+    updates: list[UpdateBody] = Field(min_length=1)
 
 
 class Asked(Body):

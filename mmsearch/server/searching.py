@@ -195,7 +195,7 @@ async def change_settings(request: Request, collection: Name, body: SettingsBody
     engines = request.app.state.engines
 
     def do() -> Response:
-        engine = engines.get(collection)
+        engine = engines.writer(collection)
         engine.change_settings(body.shape())
         return _json(dataclasses.asdict(engine.settings()))
 

@@ -13,7 +13,7 @@ from mmsearch.media import image_attributes, load_image
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem
 from mmsearch.server.schemas import Blob
-from mmsearch.types import Image, Modality
+from mmsearch.types import Modality
 
 __all__ = ["Uploads"]
 
@@ -32,17 +32,21 @@ class Uploads:
         """A picture, or the bytes of a recording. Raises ``Problem`` 413 and 422, ``MediaError``."""
         name, data = self._bytes(blob)
         if modality is Modality.IMAGE:
-            return self.picture(data, name)
+            self.check_picture(data, name)
+            return load_image(data, min_side=self._image_size, name=name)
         self.check_sound(data, name)
         return data
 
-    def picture(self, data: bytes, name: str) -> Image:
-        """The picture, decoded no larger than the encoder needs it."""
+    def data(self, blob: Blob) -> bytes:
+        """The bytes of an upload. Raises ``Problem`` 422, ``MediaError``."""
+        return self._bytes(blob)[1]
+
+    def check_picture(self, data: bytes, name: str) -> None:
+        """Raises ``MediaError`` if it is no picture, ``Problem`` 413 if it has too many pixels."""
         facts = image_attributes(data, name=name)
         pixels = int(facts["width"]) * int(facts["height"])  # type: ignore[arg-type]
         if pixels > self._options.max_pixels:
             raise Problem(413, f"{name}: has {pixels} pixels; at most {self._options.max_pixels} are read")
-        return load_image(data, min_side=self._image_size, name=name)
 
     def _bytes(self, blob: Blob) -> tuple[str, bytes]:
         if blob.upload is not None:

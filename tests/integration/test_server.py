@@ -331,3 +331,63 @@ def test_more_than_may_wait_are_told_to_come_again(home: Path) -> None:
         assert set(statuses) <= {200, 503}
         assert 200 in statuses
         assert httpx.post(url + SEARCH, json={"text": "red"}, timeout=30).status_code == 200
+
+
+def test_products_are_put_changed_shown_and_removed(tmp_path: Path) -> None:
+    model = save_colour_model(tmp_path / "model")
+    with serving(tmp_path / "home") as url, httpx.Client(base_url=url, timeout=30) as http:
+        assert http.post("/v1/collections", json={"name": "shop", "model": str(model)}).status_code == 201
+        base = "/v1/collections/shop"
+        picture = {"base64": base64.b64encode(png("red")).decode()}
+        items = [
+            {
+                "key": "r1",
+                "title": "red thing",
+                "images": [picture],
+                "attributes": {"price": 10, "sale": True},
+            },
+            {"key": "b1", "title": "blue thing", "attributes": {"price": 30.5, "tags": ["a", "b"]}},
+            {"key": "bad", "attributes": {"price": 1}},
+        ]
+        told = http.post(base + "/items", json={"items": items}).json()
+        assert (told["added"], [one["key"] for one in told["rejected"]]) == (2, ["bad"])
+        assert http.post(base + "/items", json={"items": items[:2]}).json()["unchanged"] == 2
+        page = http.post(base + "/search", json={"text": "blue", "facets": [{"attribute": "price"}]}).json()
+        assert page["hits"][0]["item"]["key"] == "b1"
+        assert {bucket["value"] for bucket in page["facets"]["price"]["buckets"]} == {10, 30.5}
+        changes = {
+            "updates": [
+                {"key": "b1", "attributes": {"price": 5, "tags": None}},
+                {"key": "x", "attributes": {"a": 1}},
+            ]
+        }
+        assert http.patch(base + "/items", json=changes).json() == {"updated": 1, "unknown": ["x"]}
+        (cheap,) = http.post(base + "/search", json={"where": "price < 7"}).json()["hits"]
+        assert cheap["item"]["attributes"] == {"price": 5}
+        item = http.get(base + "/items", params={"key": "r1"}).json()["items"][0]
+        shown = next(part["thumbnail"] for part in item["parts"] if "thumbnail" in part)
+        assert http.get("/" + shown).status_code == 200
+        wrong = {"updates": [{"key": "b1", "attributes": {"price": "cheap"}}]}
+        assert http.patch(base + "/items", json=wrong).status_code == 422
+        assert http.post(base + "/items/remove", json={"keys": ["b1", "?"]}).json() == {
+            "removed": 1,
+            "unknown": ["?"],
+        }
+        assert [hit["item"]["key"] for hit in http.post(base + "/search", json={}).json()["hits"]] == ["r1"]
+
+
+def test_pictures_by_address_are_not_fetched_from_inside(tmp_path: Path) -> None:
+    model = save_colour_model(tmp_path / "model")
+    with serving(tmp_path / "home") as url, httpx.Client(base_url=url, timeout=30) as http:
+        http.post("/v1/collections", json={"name": "shop", "model": str(model)})
+        for address in (
+            f"{url}/icon.svg",
+            "http://169.254.169.254/latest",
+            "http://[::1]/",
+            "http://0x7f.1/",
+        ):
+            item = {"key": "k", "title": "red", "images": [{"url": address}]}
+            told = http.post("/v1/collections/shop/items", json={"items": [item]}).json()
+            assert "public" in json.dumps(told), (address, told)
+        bad = {"items": [{"key": "k", "images": [{"url": "file:///etc/passwd"}]}]}
+        assert http.post("/v1/collections/shop/items", json=bad).status_code == 422
