@@ -5,12 +5,13 @@ from __future__ import annotations
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MediaError
 from mmsearch.media import load_image
+from mmsearch.products import feeds_of
 from mmsearch.types import Item, Modality, Part
 
 __all__ = ["SIZES", "Thumbnails", "content_type", "served_file"]
@@ -80,16 +81,22 @@ class Thumbnails:
 
 
 def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it lies in a folder that was indexed and is still there. Raises ``ItemNotFound``.
+    """The file, if it lies in a folder that was indexed, or in that of a feed, and is still there. Raises ``ItemNotFound``.
 
     Links are followed before the comparison: one that leads out of the folder leads to nothing.
     """
     if path is None:
         raise ItemNotFound("this item is no file")
     real = Path(os.path.realpath(path))
-    if not _inside(real, engine.roots()) or not real.is_file():
+    if not _inside(real, [*engine.roots(), *_feed_roots(engine)]) or not real.is_file():
         raise ItemNotFound(f"{Path(path).name}: is not among the indexed files any more")
     return real
+
+
+def _feed_roots(engine: Engine) -> Iterator[str]:
+    """The folders that paths of pictures start from in the tables that were indexed."""
+    for feed in feeds_of(engine.catalog, engine.collection_id).values():
+        yield str(Path(feed.path).parent / (feed.options.get("layout", {}).get("root") or "."))
 
 
 def _inside(path: Path, roots: Iterable[str]) -> bool:
