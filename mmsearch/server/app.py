@@ -21,12 +21,13 @@ from mmsearch.encoders.voice import Transcriber
 from mmsearch.errors import MediaError
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
+from mmsearch.server.described import described
 from mmsearch.server.engines import Engines
 from mmsearch.server.gate import Figures, Gate
 from mmsearch.server.keys import Keys
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
-from mmsearch.server.problems import Problem, add_handlers
+from mmsearch.server.problems import Problem, add_handlers, responses
 from mmsearch.server.work import Work
 
 __all__ = ["create_app"]
@@ -72,16 +73,20 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
         license_info={"name": "Apache-2.0"},
+        responses=responses(400, 413, 421, 422, 500),
     )
     app.state.options = options
     app.state.figures = figures
     app.state.access = Access(Keys(home), options)
     app.state.allowed = networks(options.fetch_from)
-    app.state.thumbnails = Thumbnails(home, functools.partial(_fetched, app.state.allowed))
+    fetched = functools.partial(_fetched, app.state.allowed, options.timeout / 2)
+    app.state.thumbnails = Thumbnails(home, fetched, options.max_pixels)
     app.state.transcriber = functools.cache(Transcriber)
     add_handlers(app)
-    for module in (health, collections, items, searching):
-        app.include_router(module.router)
+    app.include_router(health.router)
+    for module in (collections, items, searching):
+        app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503))
+    app.openapi = functools.partial(described, app)  # type: ignore[method-assign]
     app.add_api_route(
         "/v1/{rest:path}",
         _nowhere,
@@ -102,9 +107,9 @@ def create_app(
     return app
 
 
-def _fetched(allowed: Sequence[Network], url: str) -> bytes:
+def _fetched(allowed: Sequence[Network], seconds: float, url: str) -> bytes:
     """A product's picture from where its feed said it is, for a small copy of it."""
-    with Fetcher(allowed) as fetcher:
+    with Fetcher(allowed, budget=seconds) as fetcher:
         data = fetcher.get(url).data
     if data is None:
         raise MediaError(url, "was not sent")

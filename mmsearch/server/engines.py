@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmsearch.admission import identity_of, model_name
@@ -12,9 +14,10 @@ from mmsearch.catalog import Catalog
 from mmsearch.config import Device
 from mmsearch.encoders import Encoder
 from mmsearch.engine import Engine
-from mmsearch.errors import MmsearchError
+from mmsearch.errors import CollectionNotFound, MmsearchError
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.batching import SharedEncoder
+from mmsearch.server.warming import warm
 
 __all__ = ["Engines"]
 
@@ -39,20 +42,41 @@ class Engines:
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._writers: dict[str, Engine] = {}
+        self._users: collections.Counter[Engine] = collections.Counter()
+        self._forgotten: set[Engine] = set()
         self._encoders: dict[str, SharedEncoder] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="refresh", daemon=True)
         self._thread.start()
 
-    def get(self, name: str) -> Engine:
-        """The engine that searches a collection. Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``."""
-        return self._engines.get(name) or self._opened(self._engines, name)
+    def searching(self, name: str) -> contextlib.AbstractContextManager[Engine]:
+        """The engine that searches a collection, which stays open meanwhile whoever deletes the collection.
 
-    def writer(self, name: str) -> Engine:
-        """The engine that writes into a collection. Raises as ``get`` does."""
-        return self._writers.get(name) or self._opened(self._writers, name)
+        Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``.
+        """
+        return self._using(self._engines, name)
+
+    def writing(self, name: str) -> contextlib.AbstractContextManager[Engine]:
+        """The engine that writes into a collection; otherwise as ``searching``."""
+        return self._using(self._writers, name)
+
+    @contextlib.contextmanager
+    def _using(self, engines: dict[str, Engine], name: str) -> Iterator[Engine]:
+        with self._lock:
+            engine = engines.get(name)
+            if engine is not None:
+                self._users[engine] += 1
+        if engine is None:
+            engine = self._opened(engines, name)
+        try:
+            yield engine
+        finally:
+            with self._lock:
+                self._users[engine] -= 1
+                self._close_unused()
 
     def _opened(self, engines: dict[str, Engine], name: str) -> Engine:
+        """The engine of a collection, opened if it is not; its user is counted."""
         info = self.catalog.collection(name)
         encoder = self.encoder(info.model)
         with self._lock:
@@ -66,6 +90,7 @@ class Engines:
                     device=self._device,
                     notice=logger.warning,
                 )
+            self._users[engines[name]] += 1
             return engines[name]
 
     def encoder(self, model: str) -> SharedEncoder:
@@ -84,8 +109,9 @@ class Engines:
 
     def delete(self, name: str) -> int:
         """Delete a collection; returns how many items it had."""
+        count = self.catalog.delete_collection(name)
         self._forget(name)
-        return self.catalog.delete_collection(name)
+        return count
 
     def known(self) -> dict[str, Engine]:
         """The engines that are open."""
@@ -100,11 +126,12 @@ class Engines:
         """Load what the first query of each collection would have to wait for."""
         for info in self.catalog.collections():
             try:
-                engine = self.get(info.name)
-                engine.encoder.encode_texts(["warm up"])
-                engine.search("warm up", k=1)
+                with self.searching(info.name) as engine:
+                    warm(engine)
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
+            except Exception:
+                logger.exception("collection %s cannot be searched", info.name)
 
     def close(self) -> None:
         """Save the index files and close everything."""
@@ -124,7 +151,12 @@ class Engines:
         while not self._stopped.wait(self._refresh):
             for name, engine in self.known().items():
                 try:
-                    engine.refresh()
+                    if self.catalog.collection(name).id != engine.collection_id:
+                        self._forget(name)  # deleted, and made anew by somebody
+                    else:
+                        engine.refresh()
+                except CollectionNotFound:
+                    self._forget(name)
                 except MmsearchError as error:
                     logger.warning("collection %s could not be refreshed: %s", name, error)
                     self._forget(name)
@@ -132,7 +164,17 @@ class Engines:
                     logger.exception("collection %s could not be refreshed", name)
 
     def _forget(self, name: str) -> None:
+        """Let nobody have the engines of a collection any more; they are closed when their last user is done."""
         with self._lock:
-            for engines in (self._engines, self._writers):
-                if (engine := engines.pop(name, None)) is not None:
-                    engine.close()
+            self._forgotten |= {
+                engine
+                for engines in (self._engines, self._writers)
+                if (engine := engines.pop(name, None)) is not None
+            }
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        for engine in [engine for engine in self._forgotten if not self._users[engine]]:
+            self._forgotten.remove(engine)
+            del self._users[engine]
+            engine.close()

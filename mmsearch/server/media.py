@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MediaError
-from mmsearch.media import load_image
+from mmsearch.media import MAX_PIXELS, load_image
 from mmsearch.products import feeds_of
 from mmsearch.types import Item, Modality, Part
 
@@ -25,9 +25,12 @@ _INLINE = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "
 class Thumbnails:
     """Small copies (WebP) in a folder of the home. A part id names one picture for ever, so none is ever stale."""
 
-    def __init__(self, home: Path, fetched: Callable[[str], bytes] | None = None) -> None:
+    def __init__(
+        self, home: Path, fetched: Callable[[str], bytes] | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self._folder = home / "thumbnails"
         self._fetched = fetched
+        self._max_pixels = max_pixels
         self._locks: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -43,11 +46,13 @@ class Thumbnails:
             return path
         with self._lock:
             lock = self._locks.setdefault(part.id, threading.Lock())
-        with lock:
-            if not path.is_file():
-                self._make(engine, item, part, size, path)
-        with self._lock:
-            self._locks.pop(part.id, None)
+        try:
+            with lock:
+                if not path.is_file():
+                    self._make(engine, item, part, size, path)
+        finally:
+            with self._lock:
+                self._locks.pop(part.id, None)
         return path
 
     def keep(self, part: Part, data: bytes) -> None:
@@ -62,17 +67,17 @@ class Thumbnails:
         return self._folder / "originals" / f"{part.id % 1000:03}" / str(part.id)
 
     def _make(self, engine: Engine, item: Item, part: Part, size: int, path: Path) -> None:
-        source = part.source or item.path
+        source, most = part.source or item.path, self._max_pixels
         if (original := self._original(part)).is_file():
-            image = load_image(original, min_side=size)
+            image = load_image(original, min_side=size, name="picture", max_pixels=most)
         elif source is None:
             raise ItemNotFound(f"item {item.id} was added without a picture file")
         elif source.startswith(("http://", "https://")):
             if self._fetched is None:
                 raise MediaError(source, "pictures by URL are not kept here")
-            image = load_image(self._fetched(source), min_side=size, name=source)
+            image = load_image(self._fetched(source), min_side=size, name=source, max_pixels=most)
         else:
-            image = load_image(served_file(engine, source), min_side=size)
+            image = load_image(served_file(engine, source), min_side=size, max_pixels=most)
         image.thumbnail((size, size))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{threading.get_ident()}.part")
@@ -102,7 +107,7 @@ def _feed_roots(engine: Engine) -> Iterator[str]:
 def _inside(path: Path, roots: Iterable[str]) -> bool:
     for root in roots:
         real = Path(os.path.realpath(root))
-        if path == real or path.is_relative_to(real if real.is_dir() else real.parent):
+        if path.is_relative_to(real):
             return True
     return False
 
