@@ -92,7 +92,10 @@ def starts(home: Path, asked: Iterator[shop_goods.Request], workers: int | None)
             first.append(server.search(next(asked))[0])
             some = [server.search(next(asked))[0] for _ in range(25)]
             warm.append(statistics.median(some[5:]))
-    told = {"ready_s": round(statistics.median(ready), 2), "first_query_ms": round(statistics.median(first), 1)}
+    told = {
+        "ready_s": round(statistics.median(ready), 2),
+        "first_query_ms": round(statistics.median(first), 1),
+    }
     told["warm_query_ms"] = round(statistics.median(warm), 1)
     return told | {
         "first_to_warm": round(statistics.median(a / b for a, b in zip(first, warm, strict=True)), 2)
@@ -157,7 +160,8 @@ def writes(server: Server, asked: Iterator[shop_goods.Request], work: Path, seco
         told["together"].append(loaded(server, plan, work))
     for percentile in ("p50_ms", "p99_ms"):
         alone, together = (
-            statistics.median(run["search"][percentile] for run in told[name]) for name in ("alone", "together")
+            statistics.median(run["search"][percentile] for run in told[name])
+            for name in ("alone", "together")
         )
         told[f"{percentile[:3]}_ratio"] = round(together / alone, 2)
     return told | {"lost": lost(server, sent), "sent": len(sent)}

@@ -197,6 +197,4 @@ def _exact(
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        json.dumps(compare(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))) + "\n"
-    )
+    sys.stdout.write(json.dumps(compare(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))) + "\n")

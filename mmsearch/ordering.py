@@ -295,11 +295,12 @@ class Order:
     def _once(self, keys: Sequence[Scores], chosen: Mask) -> Mask:
         """Of byte-identical items only the first in the order."""
         contents = self.state.columns.contents
-        if len(contents.vocabulary) == len(contents.rows):
+        known = len(contents.vocabulary)  # it may grow while we look
+        if known == len(contents.rows):
             return chosen
-        same = np.arange(self.state.n) + len(contents.vocabulary)
+        same = np.arange(self.state.n) + known  # what has no content is like nothing else
         same[contents.rows] = contents.values
-        often = np.bincount(same[chosen], minlength=len(contents.vocabulary))
+        often = np.bincount(same[chosen], minlength=known + self.state.n)
         twice = chosen & (often[same] > 1)
         chosen = chosen & ~twice
         chosen[Ranked(keys, twice, same).first(self.state.n)] = True

@@ -27,6 +27,12 @@ class Selling:
         """Several searches at once: their texts are encoded in one go."""
         return self._whole.results(queries)
 
+    def keep_up(self) -> None:
+        """Read what was written since, so that results need not. From then on they and suggestions are as of the last
+        such call, never wait for it, and whoever called it goes on calling it.
+        """
+        self._whole.keep_up()
+
     def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
         """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
         return self._whole.suggest(text, k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,10 @@ class State:
         return found
 
 
+_Wish: TypeAlias = tuple[Modality | None, frozenset[Modality | None] | None, bool]
+"""What ``View.state`` is asked for."""
+
+
 class View:
     """The newest state of one collection. Safe to share between threads: one brings it up to date, the others wait."""
 
@@ -127,6 +132,25 @@ class View:
         self._matrices: dict[Modality, Matrix] = {}
         self._full_text: FullText | None = None
         self._settings: tuple[int, int, Prepared] | None = None
+        self._latest: dict[_Wish, State] | None = None
+
+    def keep_up(self) -> None:
+        """Bring what was asked for so far up to the newest revision.
+
+        From the first call on others get that state without a look at the catalog, however old it is: they never wait
+        for what was written, and whoever called this goes on calling it.
+        """
+        with self._lock:
+            columns = self._columns()
+            known = self._latest or {}
+            if self._latest is None or any(state.columns is not columns for state in known.values()):
+                self._latest = {wish: self._made(columns, *wish) for wish in known}
+
+    def forget_before(self, epoch: int) -> None:
+        """Forget states of another model, which are no use since this revision."""
+        if any(state.columns.revision < epoch for state in (self._latest or {}).values()):
+            with self._lock:
+                self._latest = {}
 
     def state(
         self, modality: Modality | None, *, asked: Collection[Modality | None] | None, words: bool
@@ -136,35 +160,50 @@ class View:
         ``asked``: what the query's terms are; then the vectors come with it that they are compared with: those of a
         modality, or (None) as ``Engine.search`` compares them. ``words``: whether its words do.
         """
+        wish = (modality, None if asked is None else frozenset(asked), words)
+        if self._latest is not None and (known := self._latest.get(wish)) is not None:
+            return known
         with self._lock:
-            columns = self._columns()
-            if columns.origin is not self._origin:
-                self._origin, self._matrices, self._full_text = columns.origin, {}, None
-            matrices = {}
-            wanted = () if asked is None else _wanted(columns, modality, asked)
-            for name, parts in columns.parts.items():
-                if name in wanted and len(parts.ids):
-                    known = self._matrices.get(name)
-                    self._matrices[name] = (
-                        known.extended(self._catalog, parts.ids)
-                        if known is not None
-                        else read_matrix(self._catalog, parts.ids, self._dim())
-                    )
-                    if parts.live.any():
-                        matrices[name] = self._matrices[name]
-            if words:
-                known_words = self._full_text
-                if known_words is None:
-                    self._full_text = fulltext.read(self._catalog, self._collection, columns)
-                elif known_words.revision != columns.revision:
-                    self._full_text = known_words.advance(self._catalog, self._collection, columns)
-            at = (columns.revision, columns.tag)
-            if self._settings is None or self._settings[:2] != at:
-                self._settings = (
-                    *at,
-                    read_settings(self._catalog, self._collection, self._settings and self._settings[2]),
+            made = self._made(self._columns(), *wish)
+            if self._latest is not None:
+                self._latest = {**self._latest, wish: made}
+            return made
+
+    def _made(
+        self,
+        columns: Columns,
+        modality: Modality | None,
+        asked: Collection[Modality | None] | None,
+        words: bool,
+    ) -> State:
+        """The state with these columns, which are the newest. Under the lock."""
+        if columns.origin is not self._origin:
+            self._origin, self._matrices, self._full_text = columns.origin, {}, None
+        matrices = {}
+        wanted = () if asked is None else _wanted(columns, modality, asked)
+        for name, parts in columns.parts.items():
+            if name in wanted and len(parts.ids):
+                known = self._matrices.get(name)
+                self._matrices[name] = (
+                    known.extended(self._catalog, parts.ids)
+                    if known is not None
+                    else read_matrix(self._catalog, parts.ids, self._dim())
                 )
-            return State(columns, self._settings[2], matrices, self._full_text if words else None)
+                if parts.live.any():
+                    matrices[name] = self._matrices[name]
+        if words:
+            known_words = self._full_text
+            if known_words is None:
+                self._full_text = fulltext.read(self._catalog, self._collection, columns)
+            elif known_words.revision != columns.revision:
+                self._full_text = known_words.advance(self._catalog, self._collection, columns)
+        at = (columns.revision, columns.tag)
+        if self._settings is None or self._settings[:2] != at:
+            self._settings = (
+                *at,
+                read_settings(self._catalog, self._collection, self._settings and self._settings[2]),
+            )
+        return State(columns, self._settings[2], matrices, self._full_text if words else None)
 
 
 def _wanted(

@@ -44,6 +44,7 @@ class Whole:
         while True:
             epoch = engine.catalog.epoch(collection)
             engine.follow(epoch)
+            self._view.forget_before(epoch)
             try:
                 found = results(engine, self._view, self._kept, asked)
             except Exception:
@@ -53,6 +54,11 @@ class Whole:
                 if engine.catalog.epoch(collection) == epoch:
                     return found
             # The collection was given another model meanwhile: this is no answer.
+
+    def keep_up(self) -> None:
+        """See ``Engine.keep_up``."""
+        self._engine.follow(self._engine.catalog.epoch(self._engine.collection_id))
+        self._view.keep_up()
 
     def suggest(self, text: str, k: int) -> list[Suggestion]:
         """See ``Engine.suggest``."""

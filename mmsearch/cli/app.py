@@ -61,8 +61,8 @@ def main(
 
     Index a folder once with `mmsearch index FOLDER`, then ask: `mmsearch search "a dog on grass"`.
     """
-    if context.invoked_subcommand == "search":
+    if context.invoked_subcommand in ("search", "serve"):
         # One product of a matrix and a vector is not worth the threads that numpy starts as it is loaded.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    else:
+    if context.invoked_subcommand != "search":
         gc.enable()

@@ -29,6 +29,7 @@ from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem, add_handlers, responses
 from mmsearch.server.work import Work
+from mmsearch.server.writing import Updates
 
 __all__ = ["create_app"]
 
@@ -55,7 +56,8 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
         state.engines = Engines(home, load, refresh=options.refresh, device=device)
-        state.work = Work(options)
+        state.work = Work(options, state.engines.wrote)
+        state.updates = Updates()
         state.ready = False
         warming = asyncio.create_task(asyncio.to_thread(_warm, app))
         yield

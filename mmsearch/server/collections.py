@@ -73,17 +73,18 @@ async def show_collection(request: Request, collection: Name, _: Search) -> dict
     state = request.app.state
 
     def status() -> dict[str, Any]:
-        with state.engines.searching(collection) as engine:
-            found = engine.status()
+        catalog = state.engines.catalog
+        found = catalog.collection(collection)
+        counts = {one.id: one.items for one in catalog.collections()}
         return {
-            "name": found.collection,
+            "name": found.name,
             "model": found.model,
             "space": found.space,
             "dim": found.dim,
-            "items": found.items,
-            "parts": found.parts,
-            "attributes": found.attributes,
-            "revision": found.revision,
+            "items": counts.get(found.id, 0),
+            "parts": catalog.part_counts(found.id),
+            "attributes": catalog.attribute_kinds(found.id),
+            "revision": catalog.revision()[0],
         }
 
     told: dict[str, Any] = await state.work.search(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -24,11 +25,15 @@ __all__ = ["Engines"]
 logger = logging.getLogger("mmsearch.server")
 
 
+PAUSE = 0.05
+"""Seconds at least from one look at what was written to the next: what comes closer together is read in one go."""
+
+
 class Engines:
     """Engines of one home by collection. ``load`` makes an encoder of a model's name; models are shared.
 
     A collection has two: one that searches, and one that writes, so that no search ever waits for a write. What is
-    written, here or by another process, is read in the background within ``refresh`` seconds.
+    written is read in the background: here at once (see ``PAUSE``), by another process within ``refresh`` seconds.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Engines:
         self._users: collections.Counter[Engine] = collections.Counter()
         self._forgotten: set[Engine] = set()
         self._encoders: dict[str, SharedEncoder] = {}
-        self._stopped = threading.Event()
+        self._stopped, self._wrote = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="refresh", daemon=True)
         self._thread.start()
 
@@ -123,38 +128,48 @@ class Engines:
             return list(self._encoders.values())
 
     def warm(self) -> None:
-        """Load what the first query of each collection would have to wait for."""
+        """Load what the first query of each collection would have to wait for: a search that looks at all there is."""
         for info in self.catalog.collections():
             try:
                 with self.searching(info.name) as engine:
                     warm(engine)
+                with self.writing(info.name):
+                    pass
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
             except Exception:
                 logger.exception("collection %s cannot be searched", info.name)
+        from mmsearch import writes  # noqa: F401  the first write need not wait for this
+
+        # What was read until now stays for good: looking through it for garbage takes a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
 
     def close(self) -> None:
         """Save the index files and close everything."""
         self._stopped.set()
+        self._wrote.set()
         self._thread.join()
         for engine in self.known().values():
-            try:
-                engine.save()
-            except MmsearchError as error:
-                logger.warning("the index of %s was not saved: %s", engine.collection, error)
             engine.close()
         for engine in self._writers.values():
             engine.close()
         self.catalog.close()
 
+    def wrote(self) -> None:
+        """Tell that something was written here: searches see it soon."""
+        self._wrote.set()
+
     def _follow(self) -> None:
-        while not self._stopped.wait(self._refresh):
+        while not self._stopped.wait(PAUSE):
+            self._wrote.wait(self._refresh)
+            self._wrote.clear()
             for name, engine in self.known().items():
                 try:
                     if self.catalog.collection(name).id != engine.collection_id:
                         self._forget(name)  # deleted, and made anew by somebody
                     else:
-                        engine.refresh()
+                        engine.keep_up()
                 except CollectionNotFound:
                     self._forget(name)
                 except MmsearchError as error:

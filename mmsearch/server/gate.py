@@ -75,6 +75,13 @@ class Figures:
             ("kept",),
             registry=self.registry,
         )
+        self._counted = {"yes": 0, "no": 0}
+
+    def count_encoded(self, kept: int, encoded: int) -> None:
+        """Tell how many query texts there were until now."""
+        for name, count in (("yes", kept), ("no", encoded)):
+            self.encoded.labels(name).inc(count - self._counted[name])
+            self._counted[name] = count
 
 
 class Gate:

@@ -47,6 +47,8 @@ async def metrics(request: Request, _: Search) -> Response:
         for info in state.engines.catalog.collections():
             if state.access.may_see(request, info.name):
                 items.labels(info.name).set(info.items)
+        encoders = state.engines.encoders()
+        state.figures.count_encoded(sum(one.hits for one in encoders), sum(one.misses for one in encoders))
         return generate_latest(state.figures.registry) + generate_latest(of_collections)
 
     return Response(await state.work.search(collect), media_type=CONTENT_TYPE_LATEST)

@@ -110,12 +110,17 @@ async def update_items(request: Request, collection: Name, body: UpdatesBody, _:
     """Change attributes by key, all or none of them; nothing is encoded. Keys that no item has are told."""
     state = request.app.state
     _limited(request, len(body.updates))
+    joined = state.updates.join(collection, body.updates)
 
     def update() -> dict[str, Any]:
         with state.engines.writing(collection) as engine:
-            return writing.update(engine, body.updates)
+            answer: dict[str, Any] = state.updates.answer(joined, engine)
+            return answer
 
-    told: dict[str, Any] = await state.work.write(update)
+    try:
+        told: dict[str, Any] = await state.work.write(update)
+    finally:
+        state.updates.leave(joined)
     return told
 
 

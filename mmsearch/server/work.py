@@ -48,11 +48,12 @@ class _Pool:
 
 class Work:
     """Threads for searches, one for writes, and some for pictures and speech, so that none keeps another waiting: a
-    small copy may have to be fetched from a slow host first.
+    small copy may have to be fetched from a slow host first. ``wrote`` is called after a write.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, wrote: Callable[[], None] = lambda: None) -> None:
         self._timeout = options.timeout
+        self._wrote = wrote
         self._pools = {
             "search": _Pool("search", options.workers, options.waiting),
             "write": _Pool("write", 1, options.waiting),
@@ -65,7 +66,14 @@ class Work:
 
     async def write(self, do: Callable[[], _T]) -> _T:
         """The same on the thread that writes. A write that takes too long is answered 503 and goes on."""
-        return await self._run("write", do)
+
+        def write() -> _T:
+            try:
+                return do()
+            finally:
+                self._wrote()
+
+        return await self._run("write", write)
 
     async def media(self, do: Callable[[], _T]) -> _T:
         """The same on a thread for pictures and speech."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,7 +19,7 @@ from mmsearch.server.schemas import Blob, Date, ItemBody, UpdateBody, Value
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import AttributeValue, Modality
 
-__all__ = ["put", "update"]
+__all__ = ["Updates", "put"]
 
 
 def put(
@@ -63,9 +65,81 @@ def put(
     }
 
 
-def update(engine: Engine, updates: Sequence[UpdateBody]) -> dict[str, Any]:
-    """Change attributes in one transaction; keys that no item has are told. Raises ``ItemError``."""
+class Updates:
+    """Changes of attributes that wait for the thread that writes: all that wait for one collection are one transaction.
+
+    Each request still has an answer, or an error, of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Update]] = {}
+
+    def join(self, collection: str, updates: Sequence[UpdateBody]) -> Update:
+        """Queue the changes of one request."""
+        update = Update(collection, updates)
+        with self._lock:
+            self._waiting.setdefault(collection, []).append(update)
+        return update
+
+    def leave(self, update: Update) -> None:
+        """Forget a request that gave up waiting, if it was not written yet."""
+        with self._lock:
+            if update in (waiting := self._waiting.get(update.collection, [])):
+                waiting.remove(update)
+
+    def answer(self, update: Update, engine: Engine) -> dict[str, Any]:
+        """The answer to a request, made with those of all others that wait. On the thread that writes.
+
+        Raises ``ItemError`` and what ``Engine.update`` raises about the catalog.
+        """
+        with self._lock:
+            group = self._waiting.pop(update.collection, [])
+        if group:
+            _write(engine, group)
+        if update.error is not None:
+            raise update.error
+        return update.told
+
+
+@dataclasses.dataclass(eq=False)
+class Update:
+    """The changes that one request asks for, and what became of them."""
+
+    collection: str
+    updates: Sequence[UpdateBody]
+    told: dict[str, Any] = dataclasses.field(default_factory=dict)
+    error: Exception | None = None
+
+
+def _write(engine: Engine, group: Sequence[Update]) -> None:
+    """Write the changes of some requests in one transaction: as if one after the other."""
     kinds = engine.attribute_kinds()
+    together: dict[str, dict[str, AttributeValue | None]] = {}
+    asked = []
+    try:
+        for one in group:
+            changes = _changes(one.updates, kinds)
+            asked.append(changes)
+            for key, values in changes.items():
+                together.setdefault(key, {}).update(values)
+        unknown = set(engine.update(together))
+    except Exception as error:
+        if len(group) == 1:
+            group[0].error = error
+            return
+        for one in group:  # one bad update must not fail its neighbours
+            _write(engine, [one])
+        return
+    for one, changes in zip(group, asked, strict=True):
+        missing = [key for key in changes if key in unknown]
+        one.told = {"updated": len(changes) - len(missing), "unknown": missing}
+
+
+def _changes(
+    updates: Sequence[UpdateBody], kinds: Mapping[str, str]
+) -> dict[str, dict[str, AttributeValue | None]]:
+    """Changes by key. Raises ``ItemError``."""
     changes: dict[str, dict[str, AttributeValue | None]] = {}
     for one in updates:
         values = {
@@ -73,8 +147,7 @@ def update(engine: Engine, updates: Sequence[UpdateBody]) -> dict[str, Any]:
             for name, value in one.attributes.items()
         }
         changes.setdefault(one.key, {}).update(values)
-    unknown = engine.update(changes)
-    return {"updated": len(changes) - len(unknown), "unknown": unknown}
+    return changes
 
 
 def _checked(uploads: Uploads, text: str | None) -> bytes:
