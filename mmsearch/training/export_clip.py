@@ -207,8 +207,8 @@ class _Writer:
         return exported
 
     def _tower(self, modality: Modality, whole: Path) -> Tower:
-        """Write the tower, whose float32 graph is `whole`, in the precision that was asked for, or in the next that passes
-        its gate.
+        """Write the tower, whose float32 graph is `whole`, in the precision asked for, or in the next that passes its
+        gate.
         """
         refused: list[str] = []
         inputs = self.real.of(modality)
