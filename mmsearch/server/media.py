@@ -81,7 +81,7 @@ class Thumbnails:
 
 
 def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it lies in a folder that was indexed, or in that of a feed, and is still there. Raises ``ItemNotFound``.
+    """The file, if it is still there in a folder that was indexed, or in that of a feed. Raises ``ItemNotFound``.
 
     Links are followed before the comparison: one that leads out of the folder leads to nothing.
     """
