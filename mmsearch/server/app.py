@@ -7,8 +7,10 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
@@ -96,7 +98,7 @@ def create_app(
         include_in_schema=False,
     )
     if WEB.is_dir():
-        app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+        app.mount("/", _Page(directory=WEB, html=True), name="page")
     if options.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -116,6 +118,15 @@ def _fetched(allowed: Sequence[Network], seconds: float, url: str) -> bytes:
     if data is None:
         raise MediaError(url, "was not sent")
     return data
+
+
+class _Page(StaticFiles):
+    """The page's files. A browser asks about them each time: after an update none of them is an old one."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _warm(app: FastAPI) -> None:

@@ -86,7 +86,7 @@ class Thumbnails:
 
 
 def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it lies in a folder that was indexed, or in a feed's, and is still there. Raises ``ItemNotFound``.
+    """The file, if it is still there in a folder that was indexed, or in that of a feed. Raises ``ItemNotFound``.
 
     Links are followed before the comparison: one that leads out of the folder leads to nothing.
     """
