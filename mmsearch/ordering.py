@@ -173,7 +173,7 @@ class Order:
                 return near, examples[0], {}, self.state.rows(self.engine.itself(named))
             vectors += examples
             asked += [modality for _, modality in parts]
-            weights += [2.0 / len(like)] * len(like) + [-1.0 / len(unlike)] * len(unlike)
+            weights += [2.0 / max(1, len(like))] * len(like) + [-1.0 / max(1, len(unlike))] * len(unlike)
         excluded = self.state.rows(self.engine.itself(named)) if named else np.zeros(0, np.int64)
         if not vectors:
             return None, None, {}, excluded
