@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from indexer.addresses import Network, networks
@@ -57,7 +58,7 @@ def create_app(
         state.engines = Engines(home, load, refresh=options.refresh, device=device)
         state.work = Work(options)
         state.ready = False
-        warming = asyncio.create_task(asyncio.to_thread(_warm, app))
+        warming = asyncio.create_task(run_in_threadpool(_warm, app))
         yield
         # The server has stopped taking requests; what is being worked on is finished before anything is closed.
         await warming
