@@ -161,7 +161,7 @@ class Fetcher:
                 with self._answer(scheme, host, port, target, headers) as response:
                     status, told = response.status, _headers(response)
                     if status in _MOVED and "location" in told:
-                        where = urljoin(where, told["location"])
+                        where = _joined(url, where, told["location"])
                         continue
                     if status in _AGAIN:
                         delay = _retry_after(told.get("retry-after"))
@@ -231,6 +231,13 @@ class Fetcher:
         if not received:
             raise MediaError(url, "is empty (zero bytes)")
         return b"".join(pieces)
+
+
+def _joined(url: str, where: str, location: str) -> str:
+    try:
+        return urljoin(where, location)
+    except ValueError:
+        raise MediaError(url, f"leads to {location[:200]!r}, which is no address") from None
 
 
 def _parsed(url: str, where: str) -> tuple[str, str, int, str]:

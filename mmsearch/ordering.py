@@ -178,7 +178,7 @@ class Order:
                 )
             vectors += examples
             asked += [modality for _, modality in parts]
-            weights += [2.0 / len(like)] * len(like) + [-1.0 / len(unlike)] * len(unlike)
+            weights += [2.0 / max(1, len(like))] * len(like) + [-1.0 / max(1, len(unlike))] * len(unlike)
         excluded = (
             self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named))
             if named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -94,10 +94,10 @@ class Access:
 _VERBS = {"search": "search", "write": "change items", "admin": "administer"}
 
 
-def needs(scope: Scope) -> Callable[..., None]:
+def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
     """A dependency: the request's key has ``scope`` in the collection of its path."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # a plain function would be given a thread, for each request
         access: Access = request.app.state.access
         access.check(request, scope, request.path_params.get("collection"))
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from indexer.addresses import Network, networks
@@ -61,7 +62,7 @@ def create_app(
         state.work = Work(options, state.engines.wrote)
         state.updates = Updates()
         state.ready = False
-        warming = asyncio.create_task(asyncio.to_thread(_warm, app))
+        warming = asyncio.create_task(run_in_threadpool(_warm, app))
         yield
         # The server has stopped taking requests; what is being worked on is finished before anything is closed.
         await warming

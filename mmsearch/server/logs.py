@@ -7,10 +7,10 @@ import logging
 import sys
 import time
 
-__all__ = ["configure"]
+__all__ = ["Lines", "configure"]
 
 
-class _Lines(logging.Formatter):
+class Lines(logging.Formatter):
     """One JSON object a line, in ASCII: whatever a client sent, it begins no other line and speaks to no terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,7 +30,7 @@ class _Lines(logging.Formatter):
 def configure(level: str = "info") -> None:
     """Send the logs of the server to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(Lines())
     logging.captureWarnings(True)
     logging.getLogger().handlers = [handler]  # what other libraries have to say is a line of JSON as well
     for name in ("mmsearch", "uvicorn"):
