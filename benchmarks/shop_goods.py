@@ -64,7 +64,7 @@ def synthetic(real_home: Path, work: Path, count: int) -> Path:
     with Engine.open(home) as engine:
         known = engine.status().items
         for start in range(0, count, 2000):
-            rows = rng.integers(0, len(items), (2000, 4))
+            rows = rng.integers(0, len(items), (2000, 3))
             noise = rng.normal(size=(2000, 3, vectors.shape[2])) * TURNED / np.sqrt(vectors.shape[2])
             said = rng.integers(0, len(words), (2000, 2))
             prices = np.round(rng.lognormal(3.6, 0.7, 2000), 2)
@@ -74,7 +74,7 @@ def synthetic(real_home: Path, work: Path, count: int) -> Path:
             turned /= np.linalg.norm(turned, axis=2, keepdims=True)
             new = []
             for n in range(min(2000, count - start)):
-                base, colour, kind, other = (items[row] for row in rows[n])
+                base, colour, other = (items[row] for row in rows[n])
                 attributes = dict(base.attributes) | {"price": float(prices[n]), "stock": n % 40}
                 attributes["baseColour"] = colour.attributes.get("baseColour", "Black")
                 attributes["season"] = other.attributes.get("season", "Fall")

@@ -110,7 +110,8 @@ class _Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        assert self.process.stdout is not None and self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
         self.answers, self.asks = self.process.stdout, self.process.stdin
         if self.answers.readline().strip() != "ready":
             raise RuntimeError(f"{name} did not start")

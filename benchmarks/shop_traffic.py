@@ -2,8 +2,8 @@
 
 Run by Locust (https://locust.io) in a process of its own, see ``benchmarks.shop_server.send``. ``SHOP_PLAN`` names a
 file of JSON lines (``at``: seconds from the start, ``kind``, ``method``, ``path``, ``body``), ascending by ``at``;
-``SHOP_ANSWERS`` one that gets a line for each: ``kind``, ``at``, ``status`` (0: no answer), ``ms`` from when it was due to
-the last byte of its answer, and ``late_ms``, how late it was sent. So a server that stalls cannot hide behind a
+``SHOP_ANSWERS`` one that gets a line for each: ``kind``, ``at``, ``status`` (0: no answer), ``ms`` from when it was due
+to the last byte of its answer, and ``late_ms``, how late it was sent. So a server that stalls cannot hide behind a
 generator that waits for it.
 """
 
@@ -23,14 +23,14 @@ CONNECTIONS = 100
 """So many requests are under way at once at most; each has a connection, which is kept."""
 
 
-class Shop(FastHttpUser):
+class Shop(FastHttpUser):  # type: ignore[misc, unused-ignore]
     """All visitors of a shop at once."""
 
     concurrency = CONNECTIONS
     network_timeout = connection_timeout = 30.0
     max_retries = 0
 
-    @task
+    @task  # type: ignore[untyped-decorator, unused-ignore]
     def visit(self) -> None:
         lines = Path(os.environ["SHOP_PLAN"]).read_text("utf-8").splitlines()
         plan: list[dict[str, Any]] = [json.loads(line) for line in lines]

@@ -86,12 +86,15 @@ def _terms(
         for code in candidates.tolist()
     ]
     shown = sorted(named)[: facet.k]
-    covered = np.isin(codes, [code for *_, code in shown])
+    if plain:
+        covered = -sum(negative for negative, *_ in shown)
+    else:
+        covered = _owners(owners[np.isin(codes, [code for *_, code in shown])], plain)
     buckets = [
         Bucket(value=name if isinstance(name, str) else _value(column, name), count=-negative)
         for negative, name, _ in shown
     ]
-    return buckets, len(there), _owners(owners[covered], plain)
+    return buckets, len(there), covered
 
 
 def _ranges(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -39,15 +40,37 @@ Postings = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 
 class Surfaces(dict[str, int]):
-    """The forms in which words are written, with the code of the stem of each."""
+    """The forms in which words are written, with the code of the stem of each. It only grows."""
 
-    _ordered: list[str] = []  # noqa: RUF012 - replaced, never changed
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ordered: list[str] = []
+        self._by_length: dict[int, list[str]] = {}
+        self._seen = 0
 
     def ordered(self) -> list[str]:
-        """The forms by the alphabet, sorted again only when there are more of them."""
-        if len(self._ordered) != len(self):
-            self._ordered = sorted([*self])  # a list first: it may grow meanwhile
-        return self._ordered
+        """The forms by the alphabet."""
+        known = self._ordered
+        if len(known) != len(self):
+            known = self._ordered = sorted(
+                [*known, *self._since(len(known))]
+            )  # quick: most of it is in order
+        return known
+
+    def like(self, length: int, off: int) -> list[str]:
+        """The forms without digits whose length is at most so much off."""
+        with self._lock:
+            fresh = self._since(self._seen) if self._seen < len(self) else []
+            self._seen += len(fresh)
+            for word in fresh:
+                if not any(letter.isdigit() for letter in word):
+                    self._by_length.setdefault(len(word), []).append(word)
+            some = [self._by_length.get(n, ()) for n in range(length - off, length + off + 1)]
+            return [word for words in some for word in words]
+
+    def _since(self, seen: int) -> list[str]:
+        """The forms that came after so many, in the order in which they came."""
+        return list(self)[seen:]  # a list first: it may grow meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +129,10 @@ class FullText:
         holding = self.frequency(code)
         return self._rarity(holding) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) if holding else 0.0
 
-    def silent(self, n: int) -> NDArray[np.bool_]:
-        """Which of the item rows 0 .. n-1 say nothing in words."""
-        mask = np.ones(n, np.bool_)
+    @functools.cached_property
+    def silent(self) -> NDArray[np.bool_]:
+        """Which item rows (n,) say nothing in words."""
+        mask = np.ones(len(self.slot_of), np.bool_)
         says = (self.rows >= 0) & (self.lengths.sum(axis=0) > 0)
         mask[self.rows[says]] = False
         return mask

@@ -10,6 +10,7 @@ best exactly.
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,17 @@ from mmsearch.vectors import principal_directions
 EXACT = 4_000
 """Up to so many parts whole vectors are scanned."""
 
-WHOLE = 50_000
-"""Up to so many parts whole vectors are kept in memory; those of more are read from the catalog when they are needed.
+WHOLE = 200_000
+"""Up to so many parts whole vectors are kept in memory too, in half precision as the catalog has them; those of more
+are read from there when they are needed.
 """
 
 _BLOCK = 4096  # vectors that are read from the catalog at once
 _SAMPLE = 20_000  # vectors that the projection learns from
 
 Rows = NDArray[np.float32]
+Stored = NDArray[np.float16]
+_Number = TypeVar("_Number", np.float32, np.float16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +41,13 @@ class Matrix:
     """Vectors of the parts at the places 0 .. n-1 of ``columns.Parts``; zeros where a part is gone.
 
     ``scanned``: float32 (n, d). ``down``: float32 (d, dim), the projection; None: d is dim, and all scores are exact.
-    ``whole``: float32 (n, dim), or None if that is too much. Rows that several states share lie in one buffer, which
-    only grows: nobody reads beyond its own n.
+    ``whole``: (n, dim), float16 as stored (float32 if that is what is scanned), or None if that is too much. Rows that
+    several states share lie in one buffer, which only grows: nobody reads beyond its own n.
     """
 
     scanned: Rows
     down: Rows | None
-    whole: Rows | None
+    whole: Rows | Stored | None
 
     @property
     def exact(self) -> bool:
@@ -62,7 +66,7 @@ class Matrix:
         ``ids`` (n,) are those of all parts.
         """
         if self.whole is not None:
-            return products(self.whole[places], query)
+            return products(self.whole[places].astype(np.float32, copy=False), query)
         scores = np.zeros(len(places), np.float32)
         candidates = catalog.candidates(ids[places])
         if len(candidates.ids):
@@ -82,10 +86,12 @@ class Matrix:
             dim = self.scanned.shape[1]
             return read_matrix(catalog, ids, dim)
         fresh = _read(catalog, ids[known:], (self.scanned if self.down is None else self.down).shape[1])
-        whole = None if self.whole is None or wanted > WHOLE else _grown(self.whole, fresh)
         if self.down is None:
-            assert whole is not None
-            return Matrix(whole, None, whole)
+            scanned = _grown(self.scanned, fresh)
+            return Matrix(scanned, None, scanned)
+        whole = None
+        if self.whole is not None and wanted <= WHOLE:
+            whole = _grown(self.whole.astype(np.float16, copy=False), fresh)
         return Matrix(_grown(self.scanned, fresh @ self.down.T), self.down, whole)
 
 
@@ -98,15 +104,14 @@ def read_matrix(catalog: Catalog, ids: Ids, dim: int) -> Matrix:
     chosen = np.random.default_rng(0).choice(ids, min(len(ids), _SAMPLE), replace=False)
     down = principal_directions(_read(catalog, np.sort(chosen), dim))
     keep = len(ids) <= WHOLE
-    scanned, whole = np.zeros((len(ids), len(down)), np.float32), nothing
-    if keep:
-        whole = np.zeros((len(ids), dim), np.float32)
+    scanned = np.zeros((len(ids), len(down)), np.float32)
+    stored = np.zeros((len(ids) if keep else 0, dim), np.float16)
     for start in range(0, len(ids), _BLOCK):
         some = _read(catalog, ids[start : start + _BLOCK], dim)
         scanned[start : start + len(some)] = some @ down.T
         if keep:
-            whole[start : start + len(some)] = some
-    return Matrix(scanned, down, whole if keep else None)
+            stored[start : start + len(some)] = some
+    return Matrix(scanned, down, stored if keep else None)
 
 
 def _read(catalog: Catalog, ids: Ids, dim: int) -> Rows:
@@ -119,13 +124,13 @@ def _read(catalog: Catalog, ids: Ids, dim: int) -> Rows:
     return rows
 
 
-def _grown(rows: Rows, more: Rows) -> Rows:
+def _grown(rows: NDArray[_Number], more: Rows) -> NDArray[_Number]:
     """Rows with others behind them: in the same buffer if it has room."""
     known, wanted = len(rows), len(rows) + len(more)
     buffer = rows.base
     if not isinstance(buffer, np.ndarray) or buffer.shape[1:] != rows.shape[1:] or len(buffer) < wanted:
-        buffer = np.zeros((wanted + wanted // 4 + 64, rows.shape[1]), np.float32)
+        buffer = np.zeros((wanted + wanted // 4 + 64, rows.shape[1]), rows.dtype)
         buffer[:known] = rows
     buffer[known:wanted] = more
-    found: Rows = buffer[:wanted]
+    found: NDArray[_Number] = buffer[:wanted]
     return found

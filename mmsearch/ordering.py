@@ -115,8 +115,7 @@ class Order:
             assert state.full_text is not None
             stages["text"] = text
             weight = query.text_weight if near is not None else 1.0
-            silent = state.full_text.silent(n)
-            scores = stages["fused"] = convex(scores, text, chosen, weight, ideal, silent)
+            scores = stages["fused"] = convex(scores, text, chosen, weight, ideal, state.full_text.silent)
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added

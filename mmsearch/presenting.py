@@ -43,7 +43,7 @@ def present(page: Page) -> list[Hit]:
     grouped = query.group_by is not None
     members = {
         row: [int(one) for one in made.ranked.members(row, query.group_size) if page.passing[one]]
-        for row in page.rows
+        for row in (page.rows if grouped else ())
     }
     every = list(dict.fromkeys([*page.rows, *(one for some in members.values() for one in some)]))
     if not every:
@@ -123,9 +123,11 @@ def _copies(page: Page, items: dict[int, Item]) -> dict[int, tuple[str, ...]]:
     eligible[: len(page.made.eligible)] = page.made.eligible
     may &= eligible
     alike: dict[bytes, list[tuple[int, str]]] = {}
-    for item_id, key, content in page.catalog.same_content(page.collection, contents):
-        (row,), (known,) = columns.places([item_id])
-        if known and may[row]:
+    found = page.catalog.same_content(page.collection, contents)
+    rows, known = columns.places([item_id for item_id, _, _ in found])
+    known[known] = may[rows[known]]
+    for (item_id, key, content), shown in zip(found, known.tolist(), strict=True):
+        if shown:
             alike.setdefault(content, []).append((item_id, key))
     return {
         item.id: tuple(key for other, key in alike.get(item.content_hash or b"", ()) if other != item.id)

@@ -170,7 +170,11 @@ def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:
     from rapidfuzz.distance import OSA
 
     near = process.extract(
-        word, full_text.surfaces.ordered(), scorer=OSA.distance, score_cutoff=allowed, limit=None
+        word,
+        full_text.surfaces.like(len(word), allowed),
+        scorer=OSA.distance,
+        score_cutoff=allowed,
+        limit=None,
     )
     found: list[tuple[str, int]] = []
     seen: set[int] = set()
@@ -178,7 +182,7 @@ def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:
         there = [
             (-full_text.frequency(full_text.surfaces[other]), other)
             for other, distance, _ in near
-            if round(distance) == away and not any(letter.isdigit() for letter in other)
+            if round(distance) == away
         ]
         for frequency, other in sorted(there):
             code = full_text.surfaces[other]

@@ -12,6 +12,9 @@ from mmsearch.types import Hit, Item, Modality, Part
 __all__ = ["item_json", "results_json", "suggestion_json"]
 
 
+_PLAIN = (str, int, float)
+
+
 def results_json(collection: str, found: Results) -> dict[str, Any]:
     """A page of hits with facets and corrections."""
     told: dict[str, Any] = {
@@ -37,7 +40,10 @@ def item_json(collection: str, item: Item, *, parts: bool = True) -> dict[str, A
         "modality": item.modality,
         "title": item.title,
         "added": item.added.isoformat(),
-        "attributes": {name: _plain(value) for name, value in item.attributes.items()},
+        "attributes": {
+            name: value if isinstance(value, _PLAIN) else _plain(value)
+            for name, value in item.attributes.items()
+        },
     }
     if parts:
         told["parts"] = [_part(collection, item.id, part) for part in item.parts]

@@ -131,6 +131,8 @@ class _Page(StaticFiles):
 
 
 def _warm(app: FastAPI) -> None:
+    for route in app.routes:  # FastAPI makes a router's routes ready when it first looks for one
+        route.matches({"type": "http", "method": "GET", "path": "/v1", "root_path": "", "headers": []})
     app.state.engines.warm()
     app.state.ready = True
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from mmsearch.engine import Engine
 from mmsearch.media import load_image
+from mmsearch.server.answers import results_json
 from mmsearch.shapes import Facet, Sort
 from mmsearch.types import Modality, Query, Term
 
@@ -18,23 +19,23 @@ def warm(engine: Engine) -> None:
     Raises what ``Engine.results`` raises.
     """
     engine.refresh()
-    words = Term(text="warm up")
+    words = Term(text="wram up")  # a word that must be corrected loads a library
     kinds = engine.attribute_kinds()
     named = [name for name, kind in kinds.items() if kind == "text"]
-    engine.results(
-        Query(
-            terms=(words,),
-            k=1,
-            hybrid=True,
-            where="id > 0",
-            facets=[Facet(name) for name in kinds],
-            group_by=named[0] if named else None,
-            prefix=True,
-            highlight=True,
-            explain=True,
-            diversity=0.1,
-        )
+    query = Query(
+        terms=(words,),
+        k=1,
+        hybrid=True,
+        where="id > 0 and added > '2000-01-01' and key != ''",
+        facets=[Facet(name) for name in kinds],
+        group_by=named[0] if named else None,
+        prefix=True,
+        highlight=True,
+        explain=True,
+        diversity=0.1,
     )
+    for _ in range(2):  # what the second one does is what all others do
+        results_json(engine.collection, engine.results(query))
     engine.results(Query(k=1, sort=[Sort("id")]))
     if Modality.IMAGE in engine.encoder.modalities:
         picture = engine.encoder.prepare_image(load_image(_PICTURE, name="warm up"))
