@@ -134,8 +134,7 @@ def test_ids_of_another_collection_are_not_found(url: str, keys: dict[str, str])
 
 
 @pytest.mark.parametrize(
-    "secret",
-    ["", " ", "mms_", "mms__", "mms_x_y", "Bearer", "é", "\x80\xff", "a" * 60_000, "mms_' OR 1=1 --_x"],
+    "secret", ["x", "mms_", "mms__", "mms_x_y", "Bearer", "é", "\x80\xff", "a" * 60_000, "mms_' OR 1=1 --_x"]
 )
 def test_what_is_no_key_is_refused(url: str, secret: str) -> None:
     headers = {b"authorization": b"Bearer " + secret.encode("latin-1")}
