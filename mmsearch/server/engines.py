@@ -76,9 +76,12 @@ class Engines:
         try:
             yield engine
         finally:
-            with self._lock:
-                self._users[engine] -= 1
-                self._close_unused()
+            self._left(engine)
+
+    def _left(self, engine: Engine) -> None:
+        with self._lock:
+            self._users[engine] -= 1
+            self._close_unused()
 
     def _opened(self, engines: dict[str, Engine], name: str) -> Engine:
         """The engine of a collection, opened if it is not; its user is counted."""
@@ -165,6 +168,10 @@ class Engines:
             self._wrote.wait(self._refresh)
             self._wrote.clear()
             for name, engine in self.known().items():
+                with self._lock:
+                    if self._engines.get(name) is not engine:
+                        continue
+                    self._users[engine] += 1
                 try:
                     if self.catalog.collection(name).id != engine.collection_id:
                         self._forget(name)  # deleted, and made anew by somebody
@@ -177,6 +184,8 @@ class Engines:
                     self._forget(name)
                 except Exception:
                     logger.exception("collection %s could not be refreshed", name)
+                finally:
+                    self._left(engine)
 
     def _forget(self, name: str) -> None:
         """Let nobody have the engines of a collection any more; they are closed when their last user is done."""
