@@ -5,6 +5,7 @@ DEMO_HOME ?= .demo
 SHOP_HOME ?= .shop
 PORT ?= 8080
 WORK ?= .bench
+SECONDS ?= 3600
 WORDNET ?= /usr/share/wordnet
 PACKAGES ?= .packages
 DICTIONARIES ?= /usr/share/dictd
@@ -14,7 +15,7 @@ PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
 COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
 
-.PHONY: demo shop test check test-extras bench model model-sound model-multilingual card packages
+.PHONY: demo shop test check test-extras bench soak model model-sound model-multilingual card packages
 
 demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by picture and by sound
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
@@ -37,6 +38,10 @@ test-extras: $(VENV)-extras/.installed-extras ## the tests that need torch, the 
 bench: $(VENV)/.installed-dev ## the figures of benchmarks/README.md: make bench DATA=folder
 	@test -n "$(DATA)" || { echo "make bench DATA=folder: which data folder? see benchmarks/README.md" >&2; exit 2; }
 	$(VENV)/bin/python -m benchmarks $(DATA) $(WORK)
+
+soak: $(VENV)/.installed-dev ## a server under load, watched for SECONDS: make soak DATA=folder SECONDS=600
+	@test -n "$(DATA)" || { echo "make soak DATA=folder: which data folder? see benchmarks/README.md" >&2; exit 2; }
+	$(VENV)/bin/python -m benchmarks.shop_soak $(DATA) $(WORK) --seconds $(SECONDS)
 
 model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make model DATA=folder
 	@test -n "$(DATA)" || { echo "make model DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measure
 from indexer.feeds import index_feed
 from mmsearch import Engine, Modality, NewItem, NewPart
 
@@ -103,6 +102,12 @@ def synthetic(real_home: Path, work: Path, count: int) -> Path:
     return home
 
 
+def rows(data: Path) -> list[dict[str, str]]:
+    """The table of the real products."""
+    with (data / "fashion" / "products.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def copied(home: Path, to: Path) -> Path:
     """A copy that may be written to."""
     shutil.rmtree(to, ignore_errors=True)
@@ -115,12 +120,11 @@ def questions(data: Path, seed: int) -> Iterator[Request]:
 
     Their words are colours, kinds, genders and words of titles, put together as they come; one in ten has a typo.
     """
-    with (data / "fashion" / "products.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    table = rows(data)
     rng = np.random.default_rng([SEED, seed])
     asked: set[str] = set()
     while True:
-        one, two, three = (rows[n] for n in rng.integers(0, len(rows), 3))
+        one, two, three = (table[n] for n in rng.integers(0, len(table), 3))
         title = three["title"].split()
         said = [one["baseColour"], two["articleType"], title[rng.integers(0, len(title))]]
         if rng.random() < 0.3:
@@ -222,9 +226,3 @@ def write(plan: Sequence[Request], file: Path) -> None:
     """A plan as JSON lines, in the order of time."""
     lines = [json.dumps(one) for one in sorted(plan, key=lambda one: float(one["at"]))]
     file.write_text("\n".join(lines) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    import sys
-
-    measure.report("shop_goods", {"home": str(real(Path(sys.argv[1]), Path(sys.argv[2])))}, Path(sys.argv[2]))

@@ -104,8 +104,8 @@ def read_matrix(catalog: Catalog, ids: Ids, dim: int) -> Matrix:
     chosen = np.random.default_rng(0).choice(ids, min(len(ids), _SAMPLE), replace=False)
     down = principal_directions(_read(catalog, np.sort(chosen), dim))
     keep = len(ids) <= WHOLE
-    scanned = np.zeros((len(ids), len(down)), np.float32)
-    stored = np.zeros((len(ids) if keep else 0, dim), np.float16)
+    scanned: Rows = _roomy(len(ids), len(down), np.dtype(np.float32))
+    stored: Stored = _roomy(len(ids) if keep else 0, dim, np.dtype(np.float16))
     for start in range(0, len(ids), _BLOCK):
         some = _read(catalog, ids[start : start + _BLOCK], dim)
         scanned[start : start + len(some)] = some @ down.T
@@ -129,8 +129,15 @@ def _grown(rows: NDArray[_Number], more: Rows) -> NDArray[_Number]:
     known, wanted = len(rows), len(rows) + len(more)
     buffer = rows.base
     if not isinstance(buffer, np.ndarray) or buffer.shape[1:] != rows.shape[1:] or len(buffer) < wanted:
-        buffer = np.zeros((wanted + wanted // 4 + 64, rows.shape[1]), rows.dtype)
-        buffer[:known] = rows
-    buffer[known:wanted] = more
-    found: NDArray[_Number] = buffer[:wanted]
-    return found
+        grown = _roomy(wanted, rows.shape[1], rows.dtype)
+        grown[:known] = rows
+    else:
+        grown = buffer[:wanted]
+    grown[known:] = more
+    return grown
+
+
+def _roomy(n: int, dim: int, dtype: np.dtype[_Number]) -> NDArray[_Number]:
+    """Zeros (n, dim) at the start of a buffer with room for more, which takes no memory until it is used."""
+    buffer: NDArray[_Number] = np.zeros((n + n // 4 + 64, dim), dtype)
+    return buffer[:n]

@@ -25,7 +25,7 @@ __all__ = ["Engines"]
 logger = logging.getLogger("mmsearch.server")
 
 
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds at least from one look at what was written to the next: what comes closer together is read in one go."""
 
 
