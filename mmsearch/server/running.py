@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from types import FrameType
 
 import uvicorn
@@ -14,10 +13,6 @@ from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
 __all__ = ["make_server", "run"]
-
-
-SWITCH = 0.0005
-"""Seconds that a thread may go on while others want the interpreter."""
 
 
 def make_server(app: FastAPI, host: str, port: int, options: Options) -> uvicorn.Server:
@@ -39,9 +34,6 @@ def make_server(app: FastAPI, host: str, port: int, options: Options) -> uvicorn
 
 def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
-    # A search gives the interpreter up dozens of times, and would each time wait so long (usually 5 ms) for a thread
-    # that computes in Python, such as the one that writes.
-    sys.setswitchinterval(SWITCH)
     # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
     signal.signal(signal.SIGTERM, _leave)
     with contextlib.suppress(KeyboardInterrupt):
