@@ -1,7 +1,9 @@
-# make demo is the first thing to try; make test and make check are what a change must pass.
+# make demo and make shop are the first things to try; make test and make check are what a change must pass.
 VENV ?= .venv
 PYTHON ?= python3
 DEMO_HOME ?= .demo
+SHOP_HOME ?= .shop
+PORT ?= 8080
 WORK ?= .bench
 SECONDS ?= 3600
 WORDNET ?= /usr/share/wordnet
@@ -13,10 +15,13 @@ PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 # As pip does for what it installs: where PYTHONDONTWRITEBYTECODE is set, every start would compile our sources anew.
 COMPILE = $(@D)/bin/python -m compileall -q mmsearch indexer
 
-.PHONY: demo test check test-extras bench soak model model-sound model-multilingual card packages
+.PHONY: demo shop test check test-extras bench soak model model-sound model-multilingual card packages
 
 demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by picture and by sound
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
+
+shop: $(VENV)/.installed-shop ## serve the products of data/products.csv, or of DATA=feed, and open the storefront
+	sh data/shop.sh $(VENV)/bin $(SHOP_HOME) $(or $(DATA),data/products.csv) $(PORT)
 
 test: $(VENV)/.installed-dev ## the tests of the base install
 	$(VENV)/bin/python -m pytest
@@ -77,6 +82,11 @@ card: $(VENV)-extras/.installed-extras packages ## write the figures of the buil
 	$(PIP) --editable .
 	@$(COMPILE)
 	@touch $@
+
+%/.installed-shop: pyproject.toml | %/bin/python
+	$(PIP) --editable ".[parquet,server,shop]"
+	@$(COMPILE)
+	@touch $@ $*/.installed
 
 %/.installed-dev: pyproject.toml | %/bin/python
 	$(PIP) --editable ".[dev]"

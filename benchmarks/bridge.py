@@ -11,11 +11,14 @@ packages``), WORDNET ``data.noun``. Targets:
 - ``e5``: multilingual-e5-small reads (384-d), and a head that was trained on 3,000 photos of Flickr8k puts the photos
   of ``mini`` beside its texts. Another language model by other people: the case that a bridge is for.
 
-Every map is learnt from the built-in corpus alone; recordings, stamps and their names are seen by none.
+Every map is learnt from the built-in corpus alone; it sees no recording and no stamp. Some names of the recordings'
+classes are in that corpus, as they would be in anybody's: the last row of each target leaves out every text that has a
+word of one.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +36,7 @@ from mmsearch.training.audio_source import open_source
 from mmsearch.training.bridge import Options, fit
 from mmsearch.training.corpus import builtin_corpus
 from mmsearch.training.evaluate_audio import FORMS, evaluate_sounds
+from mmsearch.training.judges import GCOMPRIS_LABELS, SCORCHED_LABELS, SCRATCH_LABELS
 from mmsearch.training.mini import WORDNET, build
 from mmsearch.training.pairs import read_flickr
 from mmsearch.types import Vectors, Waveform
@@ -40,6 +44,7 @@ from mmsearch.types import Vectors, Waveform
 PHOTOS, EPOCHS = 3000, 20
 HIDDEN = 1024
 SHARP = 20.0
+COMMON = {"the", "and", "passing", "hand", "running"}
 
 Map = Callable[[Vectors], Vectors]
 
@@ -204,6 +209,20 @@ def agreement(ours: Vectors, theirs: Vectors, k: int = 10) -> float:
     return round(float(np.mean([len(set(a) & set(b)) / k for a, b in zip(*near, strict=True)])), 3)
 
 
+def words(text: str) -> list[str]:
+    return [word.removesuffix("s") for word in re.findall("[a-z]{3,}", text.lower()) if word not in COMMON]
+
+
+def judged() -> set[str]:
+    """The words of the classes that the recordings are told apart by."""
+    return {
+        word
+        for labels in (SCRATCH_LABELS, SCORCHED_LABELS, GCOMPRIS_LABELS)
+        for name in labels
+        for word in words(name)
+    }
+
+
 def main() -> None:
     data, work, packages = (Path(given).resolve() for given in sys.argv[1:4])
     wordnet = Path(sys.argv[4]) if len(sys.argv) > 4 else WORDNET
@@ -243,6 +262,7 @@ def main() -> None:
     }
     corpus = builtin_corpus()
     ours = kept(work / "corpus-mini.npy", lambda: mini.encode_texts(corpus))
+    unnamed = [row for row, text in enumerate(corpus) if not set(words(text)) & judged()]
     hear = Once(lambda clips: mini.encode_audio(list[Waveform](clips)))
     result: dict[str, Any] = {
         "trained tower, no bridge": shown(
@@ -252,7 +272,11 @@ def main() -> None:
     for name, (texts, gallery) in spaces.items():
         theirs = kept(work / f"corpus-{name}.npy", lambda texts=texts: texts(corpus))  # type: ignore[misc]
         result[name] = {"neighbours shared": agreement(ours, theirs)}
-        for way, put in maps(ours, theirs).items():
+        less = fit(ours[unnamed], theirs[unnamed], Options())
+        ways = maps(ours, theirs) | {
+            f"of {len(unnamed):,} texts": lambda vectors, less=less: unit(vectors @ less)
+        }
+        for way, put in ways.items():
 
             def sounds(clips: Sequence[Waveform], put: Map = put) -> Vectors:
                 return put(hear(clips) - source.mean)

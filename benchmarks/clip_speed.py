@@ -93,7 +93,17 @@ def exported(model: Path, precision: str) -> tuple[Path, dict[str, Any]]:
     out = model.parent / precision
     report = model.parent / f"{precision}.json"
     if not report.is_file():
-        command = [*MMSEARCH, "models", "export", model, "--precision", precision, "--out", out, "--json"]
+        command: list[str | Path] = [
+            *MMSEARCH,
+            "models",
+            "export",
+            model,
+            "--precision",
+            precision,
+            "--out",
+            out,
+            "--json",
+        ]
         report.write_text(measure.run(command).output)
     told: dict[str, Any] = json.loads(report.read_text())
     return out, told
@@ -163,7 +173,7 @@ def text_rates(folders: Mapping[str, Path], data: Path, work: Path) -> dict[str,
     found: dict[str, list[float]] = {name: [] for name in folders}
     for _ in range(ROUNDS):
         for name, folder in folders.items():
-            command = [sys.executable, "-c", TEXTS, folder, file]
+            command: list[str | Path] = [sys.executable, "-c", TEXTS, folder, file]
             few, many = (measure.run([*command, str(count)]) for count in (FEW_CAPTIONS, CAPTIONS))
             found[name].append((CAPTIONS - FEW_CAPTIONS) / (many.wall_s - few.wall_s))
     speeds = {name: round(statistics.median(one), 1) for name, one in found.items()}

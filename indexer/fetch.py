@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import email.utils
+import math
 import random
 import threading
 import time
@@ -74,7 +75,8 @@ class _Host:
 class Fetcher:
     """Fetches pictures; safe to share between threads. Use it as a context manager, or close it.
 
-    ``allowed`` are networks that are not public and may be asked all the same. Needs the extra ``shop``: raises
+    ``allowed`` are networks that are not public and may be asked all the same, ``budget`` the seconds from now on after
+    which nothing is fetched any more. Needs the extra ``shop``: raises
     ``MissingExtra``.
     """
 
@@ -84,11 +86,13 @@ class Fetcher:
         *,
         max_bytes: int = MAX_BYTES,
         seconds: float = TOTAL_SECONDS,
+        budget: float = math.inf,
         resolver: Resolver = resolve,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._end = time.monotonic() + budget
         self._wait = wait
         self._places = threading.BoundedSemaphore(AT_ONCE)
         self._hosts: dict[str, _Host] = {}
@@ -117,6 +121,8 @@ class Fetcher:
                 delay = max(delay, BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
                 if delay > LONGEST_WAIT:
                     raise MediaError(url, f"{reason}, and asks to wait {delay:.0f} s")
+                if delay > self._end - time.monotonic():
+                    raise MediaError(url, f"{reason}, and there is no time to try again")
                 self._wait(delay)
             reason, delay = "", 0.0
             try:
@@ -155,7 +161,7 @@ class Fetcher:
                 with self._answer(scheme, host, port, target, headers) as response:
                     status, told = response.status, _headers(response)
                     if status in _MOVED and "location" in told:
-                        where = urljoin(where, told["location"])
+                        where = _joined(url, where, told["location"])
                         continue
                     if status in _AGAIN:
                         delay = _retry_after(told.get("retry-after"))
@@ -176,9 +182,11 @@ class Fetcher:
         with self._lock:
             host = self._hosts.setdefault(name, _Host())
         with host.places, self._places:
-            if (left := host.until - time.monotonic()) > 0:
+            if (left := min(host.until, self._end) - time.monotonic()) > 0:
                 self._wait(min(left, LONGEST_WAIT))
-            self._clock.deadline = time.monotonic() + self._seconds
+            if (now := time.monotonic()) >= self._end:
+                raise _Refused("there was no time left to fetch it")
+            self._clock.deadline = min(now + self._seconds, self._end)
             yield
 
     def _hold(self, name: str, seconds: float) -> None:
@@ -223,6 +231,13 @@ class Fetcher:
         if not received:
             raise MediaError(url, "is empty (zero bytes)")
         return b"".join(pieces)
+
+
+def _joined(url: str, where: str, location: str) -> str:
+    try:
+        return urljoin(where, location)
+    except ValueError:
+        raise MediaError(url, f"leads to {location[:200]!r}, which is no address") from None
 
 
 def _parsed(url: str, where: str) -> tuple[str, str, int, str]:

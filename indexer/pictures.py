@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from indexer.addresses import Network, is_url
 from indexer.fetch import Fetcher
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
-from mmsearch.media import read_file, read_image
+from mmsearch.media import MAX_PIXELS, read_file, read_image
 from mmsearch.types import Image, Vector
 
 __all__ = ["REMEMBERED", "Picture", "PictureVectors", "Pictures", "hash_in"]
@@ -44,12 +45,23 @@ class Pictures:
     """Looks at pictures for ``encoder``; safe to use from several threads. Close it.
 
     ``allowed`` are networks that are fetched from although they are not public; without ``files`` paths are refused.
+    ``fetch_seconds`` is how long fetching may take in all, ``max_pixels`` the size of picture that is decoded.
     """
 
-    def __init__(self, encoder: Encoder, allowed: Sequence[Network] = (), *, files: bool = True) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        allowed: Sequence[Network] = (),
+        *,
+        files: bool = True,
+        fetch_seconds: float = math.inf,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self._encoder = encoder
         self._allowed = allowed
         self._files = files
+        self._fetch_seconds = fetch_seconds
+        self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._made: Fetcher | None = None
 
@@ -63,7 +75,7 @@ class Pictures:
         """What fetches addresses, made when it is first needed. Raises ``MissingExtra``."""
         with self._lock:
             if self._made is None:
-                self._made = Fetcher(self._allowed)
+                self._made = Fetcher(self._allowed, budget=self._fetch_seconds)
             return self._made
 
     def look(self, source: str | bytes, stamp: str | None = None) -> Picture:
@@ -98,7 +110,7 @@ class Pictures:
         digest = blake2b(data, digest_size=16).digest()
         found = Picture(source, digest, _stamp(digest.hex(), version))
         if digest.hex() != known.get("hash"):
-            image, _ = read_image(data, name, self._encoder.image_size)
+            image, _ = read_image(data, name, self._encoder.image_size, self._max_pixels)
             found.image = self._encoder.prepare_image(image)
         return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from indexer.report import Listener, Progress, Report, Skipped, printable
 from mmsearch import products as stored
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemError, ItemNotFound, MediaError, SpaceMismatch
+from mmsearch.media import MAX_PIXELS
 from mmsearch.types import (
     AttributeChanges,
     Attributes,
@@ -46,6 +48,8 @@ def upsert(
     *,
     allowed: Sequence[Network] = (),
     files: bool = True,
+    fetch_seconds: float = math.inf,
+    max_pixels: int = MAX_PIXELS,
     feed: stored.Feed | None = None,
     report: Report | None = None,
     progress: Listener | None = None,
@@ -54,7 +58,8 @@ def upsert(
     """Add products, or replace those whose key exists (they keep their id); of a key that comes twice the last counts.
 
     ``allowed`` are networks that pictures are fetched from although they are not public (``indexer.fetch.networks``);
-    without ``files`` paths are refused, as is right for products that come from elsewhere. ``feed`` is the one they
+    without ``files`` paths are refused, as is right for products that come from elsewhere; ``fetch_seconds`` is how
+    long fetching may take in all, ``max_pixels`` the size of picture that is decoded. ``feed`` is the one they
     are from, ``report`` one to go on with, ``workers`` the number of decode threads.
 
     A product that cannot be indexed is in ``report.skipped`` with its reason, and stays as it was; so is one whose
@@ -67,7 +72,10 @@ def upsert(
     started = time.perf_counter()
     report = report if report is not None else Report()
     latest = list({product.key: product for product in products}.values())
-    run = _Upsert(engine, Pictures(engine.encoder, allowed, files=files), feed, report, progress)
+    pictures = Pictures(
+        engine.encoder, allowed, files=files, fetch_seconds=fetch_seconds, max_pixels=max_pixels
+    )
+    run = _Upsert(engine, pictures, feed, report, progress)
     addressed = any(
         isinstance(image, str) and is_url(image) for product in latest for image in product.images
     )

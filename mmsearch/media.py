@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mmsearch import exif
 from mmsearch.documents import Document, TextPart, read_text
 from mmsearch.errors import MediaError
-from mmsearch.sound import SOUND_SUFFIXES, TRACK_SUFFIXES, Sound, read_sound
+from mmsearch.sound import SOUND_SUFFIXES, TRACK_SUFFIXES, Sound, is_longer, read_sound
 from mmsearch.types import AttributeValue, AudioWindow, Image, Modality, Waveform
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "read_image",
     "read_sound",
     "read_text",
+    "sound_is_longer",
 ]
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -129,16 +130,23 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def load_image(source: Path | str | bytes, *, min_side: int | None = None, name: object = None) -> Image:
+def load_image(
+    source: Path | str | bytes,
+    *,
+    min_side: int | None = None,
+    name: object = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image:
     """The picture in a file, in bytes or behind an http(s) URL, as RGB with its EXIF orientation applied.
 
     ``min_side`` lets JPEG and HEIC decode at a reduced scale while the shorter side keeps that many pixels.
-    Transparency is laid on white; of an animation the first frame is taken. ``name`` is what errors call it.
+    Transparency is laid on white; of an animation the first frame is taken. ``name`` is what errors call it. A picture
+    that claims more than ``max_pixels`` is refused.
 
     Raises ``MediaError``.
     """
     data, label = _bytes_of(source, name)
-    return read_image(data, label, min_side)[0]
+    return read_image(data, label, min_side, max_pixels)[0]
 
 
 def image_attributes(source: Path | str | bytes, *, name: object = None) -> dict[str, AttributeValue]:
@@ -155,10 +163,10 @@ def image_attributes(source: Path | str | bytes, *, name: object = None) -> dict
 
 
 def read_image(
-    data: bytes, name: object, min_side: int | None = None
+    data: bytes, name: object, min_side: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image, dict[str, AttributeValue]]:
     """``load_image`` and ``image_attributes`` in one pass over the bytes. Raises ``MediaError``."""
-    image = _open(data, name)
+    image = _open(data, name, max_pixels)
     tags = exif.read(image)
     facts = _facts(image, tags)  # before draft() changes the size
     try:
@@ -198,6 +206,18 @@ def load_sound(
     with opened(Path(source)):
         pass
     yield from read_sound(Path(source), window, name=label, span=span).clips()
+
+
+def sound_is_longer(data: bytes, seconds: float, name: object) -> bool:
+    """Whether the bytes of a recording hold more sound than that, or more samples than so many seconds of two channels
+    at 48 kHz, whatever its header claims. Decodes no more than that. Raises as ``read_sound`` does.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+        path = Path(folder, "sound")
+        path.write_bytes(data)
+        return is_longer(path, seconds, name)
 
 
 def fetch(url: str) -> bytes:
@@ -290,7 +310,7 @@ def _decoders() -> Mapping[str, tuple[Callable[..., ImageFile], Callable[[bytes]
     return {**PIL.Image.OPEN, "HEIF": (open_heif, is_heif)}
 
 
-def _open(data: bytes, name: object) -> ImageFile:
+def _open(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """The opened picture, its header read and its size checked, no pixel decoded.
 
     This is ``PIL.Image.open`` without its size check, which warns at half of our limit.
@@ -313,9 +333,9 @@ def _open(data: bytes, name: object) -> ImageFile:
             reason = f"the header of the {format} picture is damaged ({error})"
             continue
         width, height = image.size
-        if width * height > MAX_PIXELS:
+        if width * height > max_pixels:
             image.close()
-            claim, limit = width * height // 1_000_000, MAX_PIXELS // 1_000_000
+            claim, limit = width * height // 1_000_000, max_pixels // 1_000_000
             raise MediaError(
                 name,
                 f"claims {claim} megapixels; more than {limit} are refused as a bomb",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmsearch import filters
 from mmsearch.contents import encode_term
+from mmsearch.errors import QueryError
 from mmsearch.ranked import Ranked, marginal_relevance
 from mmsearch.ranking import Scale, boosted, compose, convex, products
 from mmsearch.search import scales, with_copies
@@ -27,6 +28,9 @@ DIVERSIFIED = 100
 
 RESCORED = 512
 """So many of the best items, and as many of the best text matches, are scored exactly where a matrix only estimates."""
+
+MOST_BOOST = 1e12
+"""All boosts of an item together lift or lower its score by so much at most."""
 
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -50,6 +54,7 @@ class Made:
     wording: Wording | None
     pinned: int
     chosen_by: Mapping[int, float]  # marginal relevance of diversified rows
+    notices: Sequence[str]
 
     @property
     def size(self) -> int:
@@ -114,9 +119,10 @@ class Order:
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added
-        boosts = [*query.boosts, *(boost for rule in rules for boost in rule.boosts)]
-        if boosts:
-            factors = stages["boost"] = self._factors(boosts)
+        ruled = [boost for rule in rules for boost in rule.boosts]
+        notices: list[str] = []
+        if query.boosts or ruled:
+            factors = stages["boost"] = self._factors(query.boosts, ruled, notices)
             scores = boosted(scores, factors)
         keys = [*(self._sort_key(sort) for sort in query.sort), -scores]
         groups = group_codes(self.state, query)
@@ -142,6 +148,7 @@ class Order:
             wording,
             pinned,
             chosen_by,
+            notices,
         )
 
     def _vector_scores(
@@ -170,7 +177,7 @@ class Order:
                 )
             vectors += examples
             asked += [modality for _, modality in parts]
-            weights += [2.0 / len(like)] * len(like) + [-1.0 / len(unlike)] * len(unlike)
+            weights += [2.0 / max(1, len(like))] * len(like) + [-1.0 / max(1, len(unlike))] * len(unlike)
         excluded = (
             self.state.rows(with_copies(self.engine.catalog, self.engine.collection_id, named))
             if named
@@ -246,22 +253,32 @@ class Order:
                 added[here] = self.query.taste.weight * float(scores[chosen].std() or 1.0) * z[here]
         return added
 
-    def _factors(self, boosts: Sequence[Boost]) -> Scores:
+    def _factors(self, boosts: Sequence[Boost], ruled: Sequence[Boost], notices: list[str]) -> Scores:
+        """What all boosts together multiply each score by. What a rule's was made for may have left the collection:
+        that is told, and does not fail every search.
+        """
         factors = np.ones(self.state.n)
         for boost in boosts:
-            if boost.where is not None:
-                factors[self.state.columns.mask(boost.where)] *= boost.factor
-            else:
-                assert boost.attribute is not None
-                column = self.state.column(boost.attribute, "number")
-                values = np.maximum(column.values, 0.0)
-                greatest = float(values.max(initial=0.0))
-                if greatest > 0:
-                    share = (
-                        np.log1p(values) / np.log1p(greatest) if boost.curve == "log" else values / greatest
-                    )
-                    factors[column.rows] *= 1 + boost.weight * share
+            self._boost(factors, boost)
+        for boost in ruled:
+            try:
+                self._boost(factors, boost)
+            except QueryError as error:
+                notices.append(f"a rule's boost was left out: {error}")
         return factors
+
+    def _boost(self, factors: Scores, boost: Boost) -> None:
+        if boost.where is not None:
+            factors[self.state.columns.mask(boost.where)] *= boost.factor
+        else:
+            assert boost.attribute is not None
+            column = self.state.column(boost.attribute, "number")
+            values = np.maximum(column.values, 0.0)
+            greatest = float(values.max(initial=0.0))
+            if greatest > 0:
+                share = np.log1p(values) / np.log1p(greatest) if boost.curve == "log" else values / greatest
+                factors[column.rows] *= 1 + boost.weight * share
+        np.clip(factors, 1 / MOST_BOOST, MOST_BOOST, out=factors)
 
     def _sort_key(self, sort: Sort) -> Scores:
         columns, n = self.state.columns, self.state.n

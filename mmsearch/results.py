@@ -170,6 +170,7 @@ class _Request:
             facets=self._facets(made),
             corrections=made.wording.corrections if made.wording and query.hybrid else (),
             revision=made.revision,
+            notices=made.notices,
         )
 
     # -- pages ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,15 @@ from mmsearch.errors import MediaError, MissingExtra
 from mmsearch.exif import words
 from mmsearch.types import AttributeValue, AudioWindow, Waveform
 
-__all__ = ["SOUND_SUFFIXES", "TRACK_SUFFIXES", "Sound", "cut_waveform", "needs_extra", "read_sound"]
+__all__ = [
+    "SOUND_SUFFIXES",
+    "TRACK_SUFFIXES",
+    "Sound",
+    "cut_waveform",
+    "is_longer",
+    "needs_extra",
+    "read_sound",
+]
 
 SOUND_SUFFIXES = frozenset(
     (
@@ -158,6 +166,20 @@ def read_sound(
     than a day, or holds numbers that are none; ``MissingExtra`` if reading it needs the extra ``av``.
     """
     return Sound(path, path if name is None else name, window, span)
+
+
+def is_longer(path: Path, seconds: float, name: object) -> bool:
+    """See ``mmsearch.media.sound_is_longer``."""
+    with _opened(path, name) as track:
+        most = min(seconds * track.sample_rate, seconds * 96_000 / max(1, track.channels))
+        if track.frames > most:
+            return True
+        heard = 0
+        for block in track.blocks:
+            heard += len(block)
+            if heard > most:
+                return True
+    return False
 
 
 def cut_waveform(samples: Waveform, window: AudioWindow) -> list[Waveform]:

@@ -43,7 +43,7 @@ def save_colour_model(
     sounds.
     """
     turn = np.eye(4, dtype=np.float32) if turn is None else turn
-    last = Last(turn, half)
+    last = Last(turn, half, half or turn.shape != (4, 4) or not np.array_equal(turn, np.eye(4)))
     folder.mkdir(parents=True, exist_ok=True)
     matrix = np.eye(3, 4, dtype=np.float32) / 255
     bias = np.array([0, 0, 0, 0.25], np.float32)
@@ -111,6 +111,7 @@ class Last(NamedTuple):
 
     turn: NDArray[np.float32]
     half: bool
+    needed: bool
 
 
 def _save_audio(path: Path, last: Last, bias: NDArray[np.float32]) -> None:
@@ -214,15 +215,16 @@ def _save(
     inputs: list[onnx.ValueInfoProto],
     constants: dict[str, np.ndarray],
 ) -> None:
-    """A graph whose last node gives ``vectors``, which are turned."""
-    nodes[-1].output[0] = "plain"
+    """A graph whose last node gives ``vectors``, which are turned if there is anything to turn."""
     kind, turn = (T.FLOAT16, last.turn.astype(np.float16)) if last.half else (T.FLOAT, last.turn)
-    nodes += [
-        helper.make_node("Cast", ["plain"], ["cast"], to=kind),
-        helper.make_node("MatMul", ["cast", "turn"], ["turned"]),
-        helper.make_node("Cast", ["turned"], ["vectors"], to=T.FLOAT),
-    ]
-    constants = {**constants, "turn": turn}
+    if last.needed:
+        nodes[-1].output[0] = "plain"
+        nodes += [
+            helper.make_node("Cast", ["plain"], ["cast"], to=kind),
+            helper.make_node("MatMul", ["cast", "turn"], ["turned"]),
+            helper.make_node("Cast", ["turned"], ["vectors"], to=T.FLOAT),
+        ]
+        constants = {**constants, "turn": turn}
     output = helper.make_tensor_value_info("vectors", T.FLOAT, ["n", turn.shape[1]])
     initial = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "tower", inputs, [output], initial)

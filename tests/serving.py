@@ -8,18 +8,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
-
 from mmsearch.server.app import create_app
+from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
+from mmsearch.server.running import make_server
 
 
 @contextlib.contextmanager
-def serving(home: Path, options: Options | None = None, port: int = 0) -> Iterator[str]:
-    """The address of a server over ``home`` that is ready to answer; ``port`` 0 takes a free one."""
+def serving(
+    home: Path, options: Options | None = None, port: int = 0, *, thumbnails: Thumbnails | None = None
+) -> Iterator[str]:
+    """The address of a server over ``home`` that is ready to answer; ``port`` 0 takes a free one. ``thumbnails`` stand
+    in the place of its own.
+    """
+    options = options or Options()
     app = create_app(home, options)
-    config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    if thumbnails is not None:
+        app.state.thumbnails = thumbnails
+    server = make_server(app, "127.0.0.1", port, options)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

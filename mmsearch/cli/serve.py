@@ -91,6 +91,7 @@ def serve(
         fetch_from=settings.fetch_from,
         log_queries=log_queries,
         keep_queries=keep_queries,
+        needs_key=not local,
     )
     from mmsearch.encoders import load_encoder
 

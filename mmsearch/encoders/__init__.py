@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -149,9 +150,11 @@ def full_name(model: str | Path) -> str:
 
 
 def _folder_of(model: str | Path) -> Path | None:
-    built_in = BUILT_IN_MODELS / str(model)
-    folder = built_in if (built_in / "model.json").is_file() else Path(model).expanduser()
-    return folder if (folder / "model.json").is_file() else None
+    # os.path, because to pathlib a name that is too long for the disk, or of a home that is not there, is an error.
+    for folder in (str(BUILT_IN_MODELS / str(model)), os.path.expanduser(model)):
+        if os.path.isfile(os.path.join(folder, "model.json")):
+            return Path(folder)
+    return None
 
 
 def _unknown(model: str | Path) -> ModelError:

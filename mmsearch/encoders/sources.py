@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -114,8 +115,8 @@ def find_source(model: str | Path) -> Source | None:
     name = KNOWN[given].source if given in KNOWN else given
     scheme, colon, rest = name.partition(":")
     if not colon or scheme not in ("open-clip", "hf-hub", "local-dir"):
-        folder = Path(given).expanduser()
-        if not (folder / CONFIG).is_file():
+        folder = Path(os.path.expanduser(given))
+        if not os.path.isfile(folder / CONFIG):
             return None
         scheme, rest = "local-dir", str(folder)
     if scheme == "local-dir":

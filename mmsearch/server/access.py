@@ -21,11 +21,14 @@ COOKIE = "mmsearch_key"
 
 
 class Access:
-    """The keys of a home and how often each may ask. Without any key everybody may do everything (on this machine)."""
+    """The keys of a home and how often each may ask. As long as there was none everybody may do everything, on this
+    machine.
+    """
 
     def __init__(self, keys: Keys, options: Options) -> None:
         self.keys = keys
         self._rate = options.rate
+        self._needed = options.needs_key
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def check(self, request: Request, scope: Scope, collection: str | None) -> None:
@@ -37,8 +40,10 @@ class Access:
         if not self._limiter.hit(limit, who):
             raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": "1"})
         request.scope["key"] = key
+        # Once there were keys, or where others can come in: taking the last one away opens no door.
+        self._needed = self._needed or bool(self.keys.all())
         if key is None:
-            if self.keys.all():
+            if self._needed:
                 raise Problem(
                     401,
                     "give a key: `Authorization: Bearer mms_...` (made by `mmsearch keys create`)",
@@ -92,7 +97,7 @@ _VERBS = {"search": "search", "write": "change items", "admin": "administer"}
 def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
     """A dependency: the request's key has ``scope`` in the collection of its path."""
 
-    async def check(request: Request) -> None:  # else each request would go through another thread
+    async def check(request: Request) -> None:  # a plain function would be given a thread, for each request
         access: Access = request.app.state.access
         access.check(request, scope, request.path_params.get("collection"))
 

@@ -139,6 +139,8 @@ def _plain(value: Any) -> Any:
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return float(value)  # JSON as it is written here ends at 64 bits
     return value
 
 

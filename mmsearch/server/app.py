@@ -8,9 +8,12 @@ import functools
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from indexer.addresses import Network, networks
@@ -22,12 +25,13 @@ from mmsearch.encoders.voice import Transcriber
 from mmsearch.errors import MediaError
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
+from mmsearch.server.described import described
 from mmsearch.server.engines import Engines
 from mmsearch.server.gate import Figures, Gate
 from mmsearch.server.keys import Keys
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
-from mmsearch.server.problems import Problem, add_handlers
+from mmsearch.server.problems import Problem, add_handlers, responses
 from mmsearch.server.work import Work
 from mmsearch.server.writing import Updates
 
@@ -59,7 +63,7 @@ def create_app(
         state.work = Work(options, state.engines.wrote)
         state.updates = Updates()
         state.ready = False
-        warming = asyncio.create_task(asyncio.to_thread(_warm, app))
+        warming = asyncio.create_task(run_in_threadpool(_warm, app))
         yield
         # The server has stopped taking requests; what is being worked on is finished before anything is closed.
         await warming
@@ -75,17 +79,21 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
         license_info={"name": "Apache-2.0"},
+        responses=responses(400, 413, 421, 422, 500),
     )
     app.state.options = options
     app.state.own_process = False
     app.state.figures = figures
     app.state.access = Access(Keys(home), options)
     app.state.allowed = networks(options.fetch_from)
-    app.state.thumbnails = Thumbnails(home, functools.partial(_fetched, app.state.allowed))
+    fetched = functools.partial(_fetched, app.state.allowed, options.timeout / 2)
+    app.state.thumbnails = Thumbnails(home, fetched, options.max_pixels)
     app.state.transcriber = functools.cache(Transcriber)
     add_handlers(app)
-    for module in (health, collections, items, searching):
-        app.include_router(module.router)
+    app.include_router(health.router)
+    for module in (collections, items, searching):
+        app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503))
+    app.openapi = functools.partial(described, app)  # type: ignore[method-assign]
     app.add_api_route(
         "/v1/{rest:path}",
         _nowhere,
@@ -93,7 +101,7 @@ def create_app(
         include_in_schema=False,
     )
     if WEB.is_dir():
-        app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+        app.mount("/", _Page(directory=WEB, html=True), name="page")
     if options.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -106,13 +114,22 @@ def create_app(
     return app
 
 
-def _fetched(allowed: Sequence[Network], url: str) -> bytes:
+def _fetched(allowed: Sequence[Network], seconds: float, url: str) -> bytes:
     """A product's picture from where its feed said it is, for a small copy of it."""
-    with Fetcher(allowed) as fetcher:
+    with Fetcher(allowed, budget=seconds) as fetcher:
         data = fetcher.get(url).data
     if data is None:
         raise MediaError(url, "was not sent")
     return data
+
+
+class _Page(StaticFiles):
+    """The page's files. A browser asks about them each time: after an update none of them is an old one."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _warm(app: FastAPI) -> None:

@@ -128,14 +128,14 @@ class _Joined(Generic[_T]):
     def _work(self) -> None:
         while True:
             batch = [self._queue.get()]
-            size, most = len(batch[0][0]), self._most()
-            while size < most:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-                size += len(batch[-1][0])
             try:
+                size, most = len(batch[0][0]), self._most()
+                while size < most:
+                    try:
+                        batch.append(self._queue.get_nowait())
+                    except queue.Empty:
+                        break
+                    size += len(batch[-1][0])
                 vectors = self._encode([one for inputs, _ in batch for one in inputs])
             except Exception:
                 self._alone(batch)

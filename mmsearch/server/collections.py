@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mmsearch.errors import CollectionNotFound
+from mmsearch.errors import CollectionNotFound, MissingExtra, ModelError
+from mmsearch.rows import CollectionInfo
 from mmsearch.server.access import Admin, Search
-from mmsearch.server.problems import Problem
+from mmsearch.server.engines import Engines
+from mmsearch.server.problems import Problem, responses
 
 router = APIRouter(prefix="/v1", tags=["collections"])
 
 Name = Annotated[str, Path(description="Name of the collection.", min_length=1, max_length=200)]
+
+
+def _sayable(name: str) -> str:
+    """Whether a name can stand in an address and on a line: ~ is kept for the collections of an unfinished change."""
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/~]", name) or name != name.strip() or not name.strip("."):
+        raise ValueError(
+            "a name has no control characters, no / and no ~, no blank at its ends, and not only dots"
+        )
+    return name
 
 
 class NewCollection(BaseModel):
@@ -23,8 +35,12 @@ class NewCollection(BaseModel):
         extra="forbid", json_schema_extra={"example": {"name": "shoes", "model": "mini"}}
     )
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/~]+$", description="Its name.")
-    model: str = Field("mini", max_length=200, description="Name of its model.")
+    name: Annotated[str, AfterValidator(_sayable)] = Field(
+        min_length=1, max_length=200, description="Its name."
+    )
+    model: str = Field(
+        "mini", min_length=1, max_length=1000, description="Name of its model, or the path of a model folder."
+    )
 
 
 @router.get("/collections")
@@ -35,16 +51,17 @@ async def list_collections(request: Request, _: Search) -> dict[str, Any]:
     return {"collections": [_told(info) for info in found if state.access.may_see(request, info.name)]}
 
 
-@router.post("/collections", status_code=201)
+@router.post("/collections", status_code=201, responses=responses(409, 501))
 async def create_collection(request: Request, new: NewCollection, _: Admin) -> dict[str, Any]:
     """Make a collection; 409 if there is one of that name."""
     state = request.app.state
+    state.access.check_collection(request, "admin", new.name)
 
     def make() -> Any:
         try:
             state.engines.catalog.collection(new.name)
         except CollectionNotFound:
-            return state.engines.create(new.name, new.model)
+            return _created(state.engines, new)
         raise Problem(409, f"there is a collection {new.name!r} already")
 
     return _told(await state.work.write(make))
@@ -82,7 +99,16 @@ async def delete_collection(request: Request, collection: Name, _: Admin) -> dic
     return {"deleted": collection, "items": count}
 
 
-def _told(info: Any) -> dict[str, Any]:
+def _created(engines: Engines, new: NewCollection) -> CollectionInfo:
+    try:
+        return engines.create(new.name, new.model)
+    except MissingExtra:
+        raise
+    except ModelError as error:  # whoever named the model can name another
+        raise Problem(422, f"model: {error}") from None
+
+
+def _told(info: CollectionInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "model": info.model,

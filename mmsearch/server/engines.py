@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -14,12 +16,10 @@ from mmsearch.catalog import Catalog
 from mmsearch.config import Device
 from mmsearch.encoders import Encoder
 from mmsearch.engine import Engine
-from mmsearch.errors import MmsearchError
+from mmsearch.errors import CollectionNotFound, MmsearchError
 from mmsearch.rows import CollectionInfo
-from mmsearch.server.answers import results_json
 from mmsearch.server.batching import SharedEncoder
-from mmsearch.shapes import Facet
-from mmsearch.types import Query, Term
+from mmsearch.server.warming import warm
 
 __all__ = ["Engines"]
 
@@ -28,9 +28,6 @@ logger = logging.getLogger("mmsearch.server")
 
 REST = 9
 """Reading what was written rests for so many times as long as it computed: what comes meanwhile is read in one go."""
-
-
-WARM = "warm up befoer anybody comes"
 
 
 class Engines:
@@ -51,21 +48,45 @@ class Engines:
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._writers: dict[str, Engine] = {}
+        self._users: collections.Counter[Engine] = collections.Counter()
+        self._forgotten: set[Engine] = set()
         self._encoders: dict[str, SharedEncoder] = {}
         self._stopped, self._wake = threading.Event(), threading.Event()
         self._waiting: list[Future[None]] = []
         self._thread = threading.Thread(target=self._follow, name="refresh", daemon=True)
         self._thread.start()
 
-    def get(self, name: str) -> Engine:
-        """The engine that searches a collection. Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``."""
-        return self._engines.get(name) or self._opened(self._engines, name)
+    def searching(self, name: str) -> contextlib.AbstractContextManager[Engine]:
+        """The engine that searches a collection, which stays open meanwhile whoever deletes the collection.
 
-    def writer(self, name: str) -> Engine:
-        """The engine that writes into a collection. Raises as ``get`` does."""
-        return self._writers.get(name) or self._opened(self._writers, name)
+        Raises ``CollectionNotFound``, ``ModelError``, ``StoreError``.
+        """
+        return self._using(self._engines, name)
+
+    def writing(self, name: str) -> contextlib.AbstractContextManager[Engine]:
+        """The engine that writes into a collection; otherwise as ``searching``."""
+        return self._using(self._writers, name)
+
+    @contextlib.contextmanager
+    def _using(self, engines: dict[str, Engine], name: str) -> Iterator[Engine]:
+        with self._lock:
+            engine = engines.get(name)
+            if engine is not None:
+                self._users[engine] += 1
+        if engine is None:
+            engine = self._opened(engines, name)
+        try:
+            yield engine
+        finally:
+            self._left(engine)
+
+    def _left(self, engine: Engine) -> None:
+        with self._lock:
+            self._users[engine] -= 1
+            self._close_unused()
 
     def _opened(self, engines: dict[str, Engine], name: str) -> Engine:
+        """The engine of a collection, opened if it is not; its user is counted."""
         info = self.catalog.collection(name)
         encoder = self.encoder(info.model)
         with self._lock:
@@ -79,6 +100,7 @@ class Engines:
                     device=self._device,
                     notice=logger.warning,
                 )
+            self._users[engines[name]] += 1
             return engines[name]
 
     def encoder(self, model: str) -> SharedEncoder:
@@ -97,8 +119,9 @@ class Engines:
 
     def delete(self, name: str) -> int:
         """Delete a collection; returns how many items it had."""
+        count = self.catalog.delete_collection(name)
         self._forget(name)
-        return self.catalog.delete_collection(name)
+        return count
 
     def known(self) -> dict[str, Engine]:
         """The engines that are open."""
@@ -113,20 +136,14 @@ class Engines:
         """Load what the first query of each collection would have to wait for: a search that looks at all there is."""
         for info in self.catalog.collections():
             try:
-                engine = self.get(info.name)
-                facets = tuple(Facet(name) for name in engine.attribute_kinds())
-                # A filter, and a word that must be corrected: each loads a library.
-                query = Query(
-                    terms=(Term(text=WARM),),
-                    hybrid=True,
-                    facets=facets,
-                    where="added > '2000-01-01' and key != ''",
-                )
-                for _ in range(3):
-                    results_json(info.name, engine.results(query))
-                self.writer(info.name)
+                with self.searching(info.name) as engine:
+                    warm(engine)
+                with self.writing(info.name):
+                    pass
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
+            except Exception:
+                logger.exception("collection %s cannot be searched", info.name)
         from mmsearch import writes  # noqa: F401  the first write need not wait for this
 
     def close(self) -> None:
@@ -164,16 +181,37 @@ class Engines:
 
     def _keep_up(self) -> None:
         for name, engine in self.known().items():
+            with self._lock:
+                if self._engines.get(name) is not engine:
+                    continue
+                self._users[engine] += 1
             try:
-                engine.keep_up()
+                if self.catalog.collection(name).id != engine.collection_id:
+                    self._forget(name)  # deleted, and made anew by somebody
+                else:
+                    engine.keep_up()
+            except CollectionNotFound:
+                self._forget(name)
             except MmsearchError as error:
                 logger.warning("collection %s could not be refreshed: %s", name, error)
                 self._forget(name)
             except Exception:
                 logger.exception("collection %s could not be refreshed", name)
+            finally:
+                self._left(engine)
 
     def _forget(self, name: str) -> None:
+        """Let nobody have the engines of a collection any more; they are closed when their last user is done."""
         with self._lock:
-            for engines in (self._engines, self._writers):
-                if (engine := engines.pop(name, None)) is not None:
-                    engine.close()
+            self._forgotten |= {
+                engine
+                for engines in (self._engines, self._writers)
+                if (engine := engines.pop(name, None)) is not None
+            }
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        for engine in [engine for engine in self._forgotten if not self._users[engine]]:
+            self._forgotten.remove(engine)
+            del self._users[engine]
+            engine.close()

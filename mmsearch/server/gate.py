@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -26,6 +26,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 access = logging.getLogger("mmsearch.access")
+logger = logging.getLogger("mmsearch.server")
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = [
@@ -39,7 +40,12 @@ _HEADERS = [
         b"frame-ancestors 'none'; form-action 'self'",
     ),
 ]
-_DOCS = (b"/docs",)
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_CLOSE = {"Connection": "close"}
+GONE = 499
+"""How a request is counted whose client left before it was whole; nobody gets to see it."""
+
+_BROKEN = "The server failed; its log tells why under this request id."
 
 
 class Figures:
@@ -57,8 +63,11 @@ class Figures:
             registry=self.registry,
         )
         self.running = Gauge("mmsearch_requests_running", "Requests in work.", registry=self.registry)
-        self.items = Gauge(
-            "mmsearch_items", "Items of a collection.", ("collection",), registry=self.registry
+        self.working = Gauge(
+            "mmsearch_work",
+            "Requests that the threads of a pool are on, or have before them.",
+            ("pool",),
+            registry=self.registry,
         )
         self.encoded = Counter(
             "mmsearch_query_vectors",
@@ -84,6 +93,9 @@ class Gate:
         self.figures = figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -92,12 +104,12 @@ class Gate:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
-        status = 500
+        status = 0
         failures: list[Problem] = []
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal status
-            if failures and status == 500:
+            if failures and not status:
                 return  # the application's answer to a body that never came whole
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -110,36 +122,36 @@ class Gate:
 
         self.figures.running.inc()
         try:
-            if (refused := self._refused(headers)) is not None:
-                response = problem(refused.http_status, str(refused), request_id=request_id)
-                await response(scope, receive, answer)
-            else:
+            refused = self._refused(scope["headers"], headers)
+            if refused is None:
                 try:
                     await self.app(scope, self._metered(receive, failures), answer)
-                except Problem:
+                except Exception as error:
                     if not failures:
-                        raise
-                if failures and status == 500:
-                    failed = failures.pop()
-                    response = problem(
-                        failed.http_status,
-                        str(failed),
-                        request_id=request_id,
-                        headers={"Connection": "close"},
-                    )
-                    await response(scope, receive, answer)
+                        logger.error("unexpected: %s", error, exc_info=error)
+                        if status:
+                            raise  # the answer breaks off, and the client must see that
+                        refused = Problem(500, _BROKEN)
+            if failures and not status:
+                refused = failures.pop()
+            if refused is not None:
+                response = problem(
+                    refused.http_status, str(refused), request_id=request_id, headers=refused.headers
+                )
+                await response(scope, receive, answer)
         finally:
             self.figures.running.dec()
             spent = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
-            self.figures.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.figures.requests.labels(method, route, status).inc()
             self.figures.seconds.labels(route).observe(spent)
             access.info(
                 "request",
                 extra={
                     "told": {
                         "request_id": request_id,
-                        "method": scope["method"],
+                        "method": method,
                         "route": route,
                         "status": status,
                         "ms": round(1000 * spent, 2),
@@ -149,15 +161,21 @@ class Gate:
                 },
             )
 
-    def _refused(self, headers: MutableMapping[bytes, bytes]) -> Problem | None:
+    def _refused(
+        self, pairs: Iterable[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]
+    ) -> Problem | None:
+        if sum(name == b"host" for name, _ in pairs) > 1:
+            return Problem(400, "the request has several Host headers")
         host = headers.get(b"host", b"").decode("latin-1")
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if self.options.hosts and name.lower() not in self.options.hosts:
             # A page of another site may have its own name point here (DNS rebinding).
-            return Problem(421, f"this server does not answer to the name {name!r}")
+            return Problem(421, f"this server does not answer to the name {name[:200]!r}")
         length = headers.get(b"content-length", b"")
-        if length and (not length.isdigit() or int(length) > self.options.max_body):
-            return Problem(413, f"the body is larger than {self.options.max_body} bytes")
+        if length and (not length.isdigit() or len(length) > 15 or int(length) > self.options.max_body):
+            return Problem(413, f"the body is larger than {self.options.max_body} bytes", _CLOSE)
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            return Problem(415, "packed bodies are not taken: send it without Content-Encoding", _CLOSE)
         return None
 
     def _metered(self, receive: Receive, failures: list[Problem]) -> Receive:
@@ -176,13 +194,20 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
             except TimeoutError:
-                failures.append(Problem(408, f"the body did not come within {self.options.body_timeout:g} s"))
+                failures.append(
+                    Problem(408, f"the body did not come within {self.options.body_timeout:g} s", _CLOSE)
+                )
                 raise failures[-1] from None
+            if message["type"] == "http.disconnect":
+                failures.append(Problem(GONE, "the client left before its request was whole", _CLOSE))
+                raise failures[-1]
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
                 if received > self.options.max_body:
-                    failures.append(Problem(413, f"the body is larger than {self.options.max_body} bytes"))
+                    failures.append(
+                        Problem(413, f"the body is larger than {self.options.max_body} bytes", _CLOSE)
+                    )
                     raise failures[-1]
             return message
 

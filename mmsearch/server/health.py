@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from mmsearch import __version__
 from mmsearch.server.access import Search
-from mmsearch.server.problems import problem
+from mmsearch.server.problems import problem, responses
 
 router = APIRouter(tags=["health"])
 
@@ -21,7 +21,7 @@ async def alive() -> dict[str, str]:
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", responses={503: {"description": "Models are still being loaded."}})
+@router.get("/readyz", responses=responses(503))
 async def ready(request: Request) -> Any:
     """Models and indexes are loaded, and the catalog can be read."""
     if not request.app.state.ready:
@@ -30,16 +30,25 @@ async def ready(request: Request) -> Any:
     return {"status": "ready", "revision": revision}
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=responses(401, 403, 429, 503, ok="text/plain"),
+)
 async def metrics(request: Request, _: Search) -> Response:
-    """Figures for Prometheus."""
+    """Figures for Prometheus: of the server, and of the collections that the key may search."""
     state = request.app.state
+    for pool, inside in state.work.inside().items():
+        state.figures.working.labels(pool).set(inside)
 
     def collect() -> bytes:
+        of_collections = CollectorRegistry()
+        items = Gauge("mmsearch_items", "Items of a collection.", ("collection",), registry=of_collections)
         for info in state.engines.catalog.collections():
-            state.figures.items.labels(info.name).set(info.items)
+            if state.access.may_see(request, info.name):
+                items.labels(info.name).set(info.items)
         encoders = state.engines.encoders()
         state.figures.count_encoded(sum(one.hits for one in encoders), sum(one.misses for one in encoders))
-        return generate_latest(state.figures.registry)
+        return generate_latest(state.figures.registry) + generate_latest(of_collections)
 
     return Response(await state.work.search(collect), media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -15,9 +16,8 @@ from mmsearch.server.access import Search, Write
 from mmsearch.server.answers import item_json
 from mmsearch.server.collections import Name
 from mmsearch.server.media import SIZES, content_type, served_file
-from mmsearch.server.problems import Problem
-from mmsearch.server.schemas import Body, ItemsBody, Key, UpdatesBody
-from mmsearch.server.uploads import Uploads
+from mmsearch.server.problems import Problem, responses
+from mmsearch.server.schemas import Body, ItemsBody, Key, Many, UpdatesBody
 from mmsearch.types import Item
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
@@ -44,7 +44,7 @@ _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 class RemoveBody(Body):
     """Keys of items to remove."""
 
-    keys: list[Key] = Field(min_length=1, max_length=10_000)
+    keys: Many[Key] = Field(min_length=1, max_length=10_000)
 
 
 @router.get("/items")
@@ -83,9 +83,9 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.writer(collection)
-        _one(engine, item)
-        return {"removed": engine.remove([item])}
+        with state.engines.writing(collection) as engine:
+            _one(engine, item)
+            return {"removed": engine.remove([item])}
 
     told: dict[str, Any] = await state.work.write(remove)
     return told
@@ -98,10 +98,8 @@ async def put_items(request: Request, collection: Name, body: ItemsBody, _: Writ
     _limited(request, len(body.items))
 
     def put() -> dict[str, Any]:
-        uploads = Uploads(state.options)
-        return writing.put(
-            state.engines.writer(collection), body.items, uploads, state.thumbnails, state.allowed
-        )
+        with state.engines.writing(collection) as engine:
+            return writing.put(engine, body.items, state.options, state.thumbnails, state.allowed)
 
     told: dict[str, Any] = await state.work.write(put)
     return told
@@ -112,13 +110,17 @@ async def update_items(request: Request, collection: Name, body: UpdatesBody, _:
     """Change attributes by key, all or none of them; nothing is encoded. Keys that no item has are told."""
     state = request.app.state
     _limited(request, len(body.updates))
-    update = state.updates.join(collection, body.updates)
+    joined = state.updates.join(collection, body.updates)
+
+    def update() -> dict[str, Any]:
+        with state.engines.writing(collection) as engine:
+            answer: dict[str, Any] = state.updates.answer(joined, engine)
+            return answer
+
     try:
-        told: dict[str, Any] = await state.work.write(
-            lambda: state.updates.answer(update, state.engines.writer(collection))
-        )
+        told: dict[str, Any] = await state.work.write(update)
     finally:
-        state.updates.leave(update)
+        state.updates.leave(joined)
     return told
 
 
@@ -128,16 +130,20 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        engine = state.engines.writer(collection)
-        found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
-        removed = engine.remove([item.id for item in found.values() if item is not None])
+        with state.engines.writing(collection) as engine:
+            found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
+            removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
 
     told: dict[str, Any] = await state.work.write(remove)
     return told
 
 
-@router.get("/items/{item}/parts/{part}/thumbnail", response_class=FileResponse)
+@router.get(
+    "/items/{item}/parts/{part}/thumbnail",
+    response_class=Response,
+    responses=responses(416, ok="image/webp", part="image/webp"),
+)
 async def thumbnail(
     request: Request, collection: Name, item: Number, part: PartNumber, _: Search, size: Size = 320
 ) -> Response:
@@ -145,26 +151,30 @@ async def thumbnail(
     state = request.app.state
 
     def make() -> Any:
-        engine = state.engines.get(collection)
-        found = _one(engine, item)
-        wanted = next((one for one in found.parts if one.id == part), None)
-        if wanted is None:
-            raise ItemNotFound(f"item {item} has no part {part}; it may have changed")
-        return state.thumbnails.get(engine, found, wanted, size)
+        with state.engines.searching(collection) as engine:
+            found = _one(engine, item)
+            wanted = next((one for one in found.parts if one.id == part), None)
+            if wanted is None:
+                raise ItemNotFound(f"item {item} has no part {part}; it may have changed")
+            return state.thumbnails.get(engine, found, wanted, size)
 
-    path = await state.work.search(make)
+    path = await state.work.media(make)
     return FileResponse(path, media_type="image/webp", headers=_FOR_EVER)
 
 
-@router.get("/items/{item}/file", response_class=FileResponse)
+@router.get(
+    "/items/{item}/file",
+    response_class=Response,
+    responses=responses(416, ok="*/*", part="*/*"),
+)
 async def item_file(request: Request, collection: Name, item: Number, _: Search) -> Response:
     """The file of an item, if it lies in a folder that was indexed; ranges are understood."""
     state = request.app.state
 
     def find() -> tuple[Any, Item]:
-        engine = state.engines.get(collection)
-        found = _one(engine, item)
-        return served_file(engine, found.path), found
+        with state.engines.searching(collection) as engine:
+            found = _one(engine, item)
+            return served_file(engine, found.path), found
 
     path, found = await state.work.search(find)
     kind = content_type(path, found.modality)
@@ -190,7 +200,14 @@ def _one(engine: Engine, item: int) -> Item:
     return engine.get([item])[0]
 
 
-async def _with_engine(request: Request, collection: str, do: Any) -> dict[str, Any]:
+async def _with_engine(
+    request: Request, collection: str, do: Callable[[Engine], dict[str, Any]]
+) -> dict[str, Any]:
     state = request.app.state
-    told: dict[str, Any] = await state.work.search(lambda: do(state.engines.get(collection)))
+
+    def read() -> dict[str, Any]:
+        with state.engines.searching(collection) as engine:
+            return do(engine)
+
+    told: dict[str, Any] = await state.work.search(read)
     return told

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 
-import orjson
-
-__all__ = ["configure"]
+__all__ = ["Lines", "configure"]
 
 
-class _Lines(logging.Formatter):
-    """One JSON object a line: whatever a client sent, it cannot begin another."""
+class Lines(logging.Formatter):
+    """One JSON object a line, in ASCII: whatever a client sent, it begins no other line and speaks to no terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, object] = {
@@ -25,13 +24,15 @@ class _Lines(logging.Formatter):
         }
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(told, default=str).decode()
+        return json.dumps(told, default=str)
 
 
 def configure(level: str = "info") -> None:
     """Send the logs of the server to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(Lines())
+    logging.captureWarnings(True)
+    logging.getLogger().handlers = [handler]  # what other libraries have to say is a line of JSON as well
     for name in ("mmsearch", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

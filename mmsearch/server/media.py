@@ -5,12 +5,13 @@ from __future__ import annotations
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MediaError
-from mmsearch.media import load_image
+from mmsearch.media import MAX_PIXELS, load_image
+from mmsearch.products import feeds_of
 from mmsearch.types import Item, Modality, Part
 
 __all__ = ["SIZES", "Thumbnails", "content_type", "served_file"]
@@ -24,9 +25,12 @@ _INLINE = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "
 class Thumbnails:
     """Small copies (WebP) in a folder of the home. A part id names one picture for ever, so none is ever stale."""
 
-    def __init__(self, home: Path, fetched: Callable[[str], bytes] | None = None) -> None:
+    def __init__(
+        self, home: Path, fetched: Callable[[str], bytes] | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self._folder = home / "thumbnails"
         self._fetched = fetched
+        self._max_pixels = max_pixels
         self._locks: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -42,11 +46,13 @@ class Thumbnails:
             return path
         with self._lock:
             lock = self._locks.setdefault(part.id, threading.Lock())
-        with lock:
-            if not path.is_file():
-                self._make(engine, item, part, size, path)
-        with self._lock:
-            self._locks.pop(part.id, None)
+        try:
+            with lock:
+                if not path.is_file():
+                    self._make(engine, item, part, size, path)
+        finally:
+            with self._lock:
+                self._locks.pop(part.id, None)
         return path
 
     def keep(self, part: Part, data: bytes) -> None:
@@ -61,17 +67,17 @@ class Thumbnails:
         return self._folder / "originals" / f"{part.id % 1000:03}" / str(part.id)
 
     def _make(self, engine: Engine, item: Item, part: Part, size: int, path: Path) -> None:
-        source = part.source or item.path
+        source, most = part.source or item.path, self._max_pixels
         if (original := self._original(part)).is_file():
-            image = load_image(original, min_side=size)
+            image = load_image(original, min_side=size, name="picture", max_pixels=most)
         elif source is None:
             raise ItemNotFound(f"item {item.id} was added without a picture file")
         elif source.startswith(("http://", "https://")):
             if self._fetched is None:
                 raise MediaError(source, "pictures by URL are not kept here")
-            image = load_image(self._fetched(source), min_side=size, name=source)
+            image = load_image(self._fetched(source), min_side=size, name=source, max_pixels=most)
         else:
-            image = load_image(served_file(engine, source), min_side=size)
+            image = load_image(served_file(engine, source), min_side=size, max_pixels=most)
         image.thumbnail((size, size))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{threading.get_ident()}.part")
@@ -80,22 +86,28 @@ class Thumbnails:
 
 
 def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it lies in a folder that was indexed and is still there. Raises ``ItemNotFound``.
+    """The file, if it is still there in a folder that was indexed, or in that of a feed. Raises ``ItemNotFound``.
 
     Links are followed before the comparison: one that leads out of the folder leads to nothing.
     """
     if path is None:
         raise ItemNotFound("this item is no file")
     real = Path(os.path.realpath(path))
-    if not _inside(real, engine.roots()) or not real.is_file():
+    if not _inside(real, [*engine.roots(), *_feed_roots(engine)]) or not real.is_file():
         raise ItemNotFound(f"{Path(path).name}: is not among the indexed files any more")
     return real
+
+
+def _feed_roots(engine: Engine) -> Iterator[str]:
+    """The folders that paths of pictures start from in the tables that were indexed."""
+    for feed in feeds_of(engine.catalog, engine.collection_id).values():
+        yield str(Path(feed.path).parent / (feed.options.get("layout", {}).get("root") or "."))
 
 
 def _inside(path: Path, roots: Iterable[str]) -> bool:
     for root in roots:
         real = Path(os.path.realpath(root))
-        if path == real or path.is_relative_to(real if real.is_dir() else real.parent):
+        if path.is_relative_to(real):
             return True
     return False
 

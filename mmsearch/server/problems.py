@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from mmsearch.errors import CatalogBusy, MmsearchError
+from mmsearch.errors import CatalogBusy, CollectionNotFound, MmsearchError
 
-__all__ = ["Problem", "add_handlers", "problem"]
+__all__ = ["SCHEMA", "Problem", "add_handlers", "problem", "responses"]
 
 logger = logging.getLogger("mmsearch.server")
 
@@ -27,14 +27,58 @@ _TITLES = {
     408: "The request came too slowly",
     409: "Conflict",
     413: "Too large",
+    416: "No such range",
     415: "Not a readable medium",
     421: "Unknown host",
     422: "Cannot be understood",
+    499: "The client left",
     429: "Too many requests",
     500: "Something broke in the server",
     501: "Not installed",
     503: "Busy",
 }
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What went wrong, where, and what to do."},
+        "code": {"type": "string", "description": "The kind of error."},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "reason"],
+                "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
+            },
+        },
+    },
+}
+"""The body of every error, for the OpenAPI document."""
+
+MAX_DETAIL = 2000
+
+
+def responses(*statuses: int, **media: str) -> dict[int | str, dict[str, Any]]:
+    """How the OpenAPI document tells of errors with these statuses; and of answers that are no JSON: ``ok`` and
+    ``part`` (of a range) are their content types.
+    """
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    told: dict[int | str, dict[str, Any]] = {
+        status: {"description": _TITLES[status], "content": content} for status in statuses
+    }
+    for name, kind in media.items():
+        told[{"ok": 200, "part": 206}[name]] = {
+            "description": {"ok": "Successful Response", "part": "Partial Content"}[name],
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    return told
 
 
 class Problem(MmsearchError):
@@ -60,7 +104,7 @@ def problem(
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
         "status": status,
-        "detail": detail,
+        "detail": detail if len(detail) <= MAX_DETAIL else detail[:MAX_DETAIL] + " ...",
         "code": code,
     }
     if request_id:
@@ -78,6 +122,8 @@ def add_handlers(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, MmsearchError)
         status, detail = error.http_status, str(error)
+        if isinstance(error, CollectionNotFound):  # its own message names the home, and all collections
+            detail = "there is no such collection"
         headers = dict(getattr(error, "headers", {}))
         if isinstance(error, CatalogBusy):
             headers.setdefault("Retry-After", "1")
@@ -89,24 +135,22 @@ def add_handlers(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         errors = [
-            {"field": ".".join(map(str, one["loc"][1:])) or str(one["loc"][0]), "reason": one["msg"]}
-            for one in error.errors()
+            {
+                "field": (".".join(map(str, one["loc"][1:])) or str(one["loc"][0]))[:200],
+                "reason": one["msg"][:MAX_DETAIL],
+            }
+            for one in error.errors()[:20]
         ]
         told = "; ".join(f"{one['field']}: {one['reason']}" for one in errors[:3])
-        return problem(422, told, code="Invalid", request_id=_request_id(request), errors=errors[:20])
+        return problem(422, told, code="Invalid", request_id=_request_id(request), errors=errors)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _told(request, error.status_code, str(error.detail), "Http", dict(error.headers or {}))
 
-    async def broken(request: Request, error: Exception) -> Response:
-        logger.error("unexpected: %s", error, exc_info=error)
-        return _told(request, 500, "The server failed; its log tells why under this request id.", "Bug", {})
-
     app.add_exception_handler(MmsearchError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, broken)
 
 
 def _told(request: Request, status: int, detail: str, code: str, headers: Mapping[str, str]) -> Response:

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from types import FrameType
+
 import uvicorn
 from fastapi import FastAPI
 
+from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
-__all__ = ["run"]
+__all__ = ["make_server", "run"]
 
 
-def run(app: FastAPI, host: str, port: int, options: Options) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
-    app.state.own_process = True
-    uvicorn.run(
+def make_server(app: FastAPI, host: str, port: int, options: Options) -> uvicorn.Server:
+    """The server of an application, ready to run."""
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=connection(options),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=20,
         timeout_graceful_shutdown=int(options.timeout) + 5,
     )
+    return uvicorn.Server(config)
+
+
+def run(app: FastAPI, host: str, port: int, options: Options) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
+    # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
+    signal.signal(signal.SIGTERM, _leave)
+    app.state.own_process = True
+    with contextlib.suppress(KeyboardInterrupt):
+        make_server(app, host, port, options).run()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
-from mmsearch.shapes import Boost, CollectionSettings, Examples, Facet, Rule, Sort, Synonym, Taste
+from mmsearch.shapes import Boost, Examples, Facet, Sort, Taste
 from mmsearch.types import Modality, Query, Term
 
-__all__ = ["BoostBody", "SearchBody", "SettingsBody", "SimilarBody", "TermBody"]
+__all__ = ["BoostBody", "Many", "SearchBody", "SimilarBody", "TermBody"]
 
 MAX_TEXT = 2000
 MAX_WHERE = 20_000
+
+_T = TypeVar("_T")
+
+Many = Annotated[list[_T], FailFast()]
+"""A list of which the first wrong entry is told and no further: telling of a million takes minutes and gigabytes."""
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Key = Annotated[str, Field(min_length=1, max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Where = Annotated[str, Field(min_length=1, max_length=MAX_WHERE)]
-Weight = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+
+
+def _felt(weight: float) -> float:
+    if 0 < abs(weight) < 1e-6:
+        raise ValueError("a weight is 0, or its size at least 0.000001")
+    return weight
+
+
+Weight = Annotated[float, Field(ge=-100, le=100), AfterValidator(_felt)]
 Reference = Annotated[int, Field(ge=1, lt=1 << 62)] | Key
 
 
@@ -66,7 +79,7 @@ class FacetBody(Body):
 
     attribute: Name
     k: int = Field(10, ge=1, le=1000)
-    ranges: list[tuple[Bound, Bound]] = Field(default_factory=list, max_length=100)
+    ranges: Many[tuple[Bound, Bound]] = Field(default_factory=list, max_length=100)
     ignore_own_filter: bool = Field(
         False, description="Do not count the filter's own parts about this attribute."
     )
@@ -94,7 +107,7 @@ class BoostBody(Body):
     """Multiply scores: of items that pass ``where`` by ``factor``, or by the number ``attribute``."""
 
     where: Where | None = None
-    factor: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
+    factor: float = Field(1.0, ge=1e-3, le=1000)
     attribute: Name | None = None
     weight: float = Field(0.0, gt=-1, le=100, allow_inf_nan=False)
     curve: Literal["linear", "log"] = "log"
@@ -118,8 +131,8 @@ class BoostBody(Body):
 class ExamplesBody(Body):
     """More like these, not like those: items by id or key."""
 
-    like: list[Reference] = Field(default_factory=list, max_length=100)
-    unlike: list[Reference] = Field(default_factory=list, max_length=100)
+    like: Many[Reference] = Field(default_factory=list, max_length=100)
+    unlike: Many[Reference] = Field(default_factory=list, max_length=100)
     strategy: Literal["average", "best"] = "average"
 
     def shape(self) -> Examples:
@@ -129,7 +142,7 @@ class ExamplesBody(Body):
 class TasteBody(Body):
     """Items that this visitor liked: what resembles them moves up."""
 
-    liked: list[Reference] = Field(min_length=1, max_length=500)
+    liked: Many[Reference] = Field(min_length=1, max_length=500)
     weight: float = Field(0.3, ge=0, le=10, allow_inf_nan=False)
 
     def shape(self) -> Taste:
@@ -146,7 +159,7 @@ Value = (
     Annotated[bool, Field(strict=True)]
     | Annotated[float, Field(strict=True, allow_inf_nan=False)]
     | Annotated[str, Field(max_length=10_000)]
-    | Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)]
+    | Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000, fail_fast=True)]
     | Date
 )
 
@@ -170,7 +183,7 @@ class ItemBody(Body):
     key: Key = Field(description="The shop's own id.")
     title: Annotated[str, Field(max_length=2000)] | None = None
     description: Annotated[str, Field(max_length=100_000)] | None = None
-    images: list[ImageBody] = Field(default_factory=list, max_length=50)
+    images: Many[ImageBody] = Field(default_factory=list, max_length=50)
     attributes: dict[Name, Value] = Field(default_factory=dict, max_length=500)
 
 
@@ -200,7 +213,7 @@ class ItemsBody(Body):
         },
     )
 
-    items: list[ItemBody] = Field(min_length=1)
+    items: Many[ItemBody] = Field(min_length=1)
 
 
 class UpdateBody(Body):
@@ -220,7 +233,7 @@ class UpdatesBody(Body):
         },
     )
 
-    updates: list[UpdateBody] = Field(min_length=1)
+    updates: Many[UpdateBody] = Field(min_length=1)
 
 
 class Asked(Body):
@@ -229,18 +242,18 @@ class Asked(Body):
     k: int = Field(20, ge=1, description="Hits of a page.")
     where: Where | None = Field(None, description="Filter expression over attributes.")
     modality: Modality | None = Field(None, description="Only parts of this kind may match.")
-    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+    min_score: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
         None, description="Drop hits below it."
     )
-    facets: list[FacetBody] = Field(default_factory=list, max_length=50)
-    sort: list[SortBody] = Field(default_factory=list, max_length=8)
+    facets: Many[FacetBody] = Field(default_factory=list, max_length=50)
+    sort: Many[SortBody] = Field(default_factory=list, max_length=8)
     group_by: Name | None = Field(
         None, description="Text attribute whose items are collapsed, such as parent."
     )
     group_size: int = Field(1, ge=1, le=100)
-    boosts: list[BoostBody] = Field(default_factory=list, max_length=50)
-    pinned: list[Key] = Field(default_factory=list, max_length=100)
-    hidden: list[Key] = Field(default_factory=list, max_length=1000)
+    boosts: Many[BoostBody] = Field(default_factory=list, max_length=50)
+    pinned: Many[Key] = Field(default_factory=list, max_length=100)
+    hidden: Many[Key] = Field(default_factory=list, max_length=1000)
     taste: TasteBody | None = None
     diversity: float = Field(0.0, ge=0, le=1)
     fields: list[Name] | None = Field(
@@ -296,7 +309,7 @@ class SearchBody(Asked):
     )
 
     text: Text | None = None
-    terms: list[TermBody] = Field(default_factory=list, max_length=32)
+    terms: Many[TermBody] = Field(default_factory=list, max_length=32)
     hybrid: bool = Field(True, description="Also match the words themselves; false: by meaning alone.")
     text_weight: float = Field(
         0.5, ge=0, le=1, description="1: only what holds the words, 0: only by meaning."
@@ -332,52 +345,13 @@ class SimilarBody(Asked):
         json_schema_extra={"examples": [{"like": ["sku-1", "sku-7"], "unlike": ["sku-9"], "k": 12}]},
     )
 
-    like: list[Reference] = Field(min_length=1, max_length=100)
-    unlike: list[Reference] = Field(default_factory=list, max_length=100)
+    like: Many[Reference] = Field(min_length=1, max_length=100)
+    unlike: Many[Reference] = Field(default_factory=list, max_length=100)
     strategy: Literal["average", "best"] = "average"
 
     def query(self) -> Query:
         examples = Examples(like=self.like, unlike=self.unlike, strategy=self.strategy)
         return Query(**self._common(), examples=examples)
-
-
-class SynonymBody(Body):
-    """Words that stand for each other; with ``of`` one way only."""
-
-    words: list[Name] = Field(min_length=1, max_length=100)
-    of: Name | None = None
-
-
-class RuleBody(Body):
-    """What the shop wants for some queries, or (without ``query``) for all."""
-
-    query: Name | None = None
-    match: Literal["is", "contains"] = "is"
-    pinned: list[Key] = Field(default_factory=list, max_length=100)
-    hidden: list[Key] = Field(default_factory=list, max_length=1000)
-    boosts: list[BoostBody] = Field(default_factory=list, max_length=50)
-
-
-class SettingsBody(Body):
-    """Synonyms and rules of a collection, and whether its queries are kept for suggestions."""
-
-    synonyms: list[SynonymBody] = Field(default_factory=list, max_length=2000)
-    rules: list[RuleBody] = Field(default_factory=list, max_length=2000)
-    keep_queries: bool = False
-
-    def shape(self) -> CollectionSettings:
-        rules = [
-            Rule(
-                query=rule.query,
-                match=rule.match,
-                pinned=rule.pinned,
-                hidden=rule.hidden,
-                boosts=[boost.shape() for boost in rule.boosts],
-            )
-            for rule in self.rules
-        ]
-        synonyms = [Synonym(words=one.words, of=one.of) for one in self.synonyms]
-        return CollectionSettings(synonyms=synonyms, rules=rules, keep_queries=self.keep_queries)
 
 
 def _term(term: TermBody, blob: Callable[[Blob, Modality], Any], item: Callable[[int | str], int]) -> Term:
@@ -389,8 +363,3 @@ def _term(term: TermBody, blob: Callable[[Blob, Modality], Any], item: Callable[
         return Term(audio=blob(term.audio, Modality.AUDIO), weight=term.weight)
     assert term.item is not None
     return Term(item=item(term.item), weight=term.weight)
-
-
-def texts_of(bodies: Sequence[SearchBody]) -> list[str]:
-    """All texts of some searches, for the log that was asked for."""
-    return [body.text for body in bodies if body.text]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -18,8 +18,9 @@ from mmsearch.errors import ItemNotFound
 from mmsearch.server.access import Admin, Search
 from mmsearch.server.answers import results_json, suggestion_json
 from mmsearch.server.collections import Name
-from mmsearch.server.problems import Problem
-from mmsearch.server.schemas import Blob, Body, SearchBody, SettingsBody, SimilarBody, TermBody, Text
+from mmsearch.server.problems import Problem, responses
+from mmsearch.server.rules import SettingsBody
+from mmsearch.server.schemas import Asked, Blob, Body, Many, SearchBody, SimilarBody, TermBody, Text
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import Modality, Query
 
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/v1", tags=["search"])
 class MultiSearchBody(Body):
     """Several searches at once, each in its collection."""
 
-    searches: list[SearchIn] = Field(min_length=1, max_length=32)
+    searches: Many[SearchIn] = Field(min_length=1)
 
 
 class SearchIn(SearchBody):
@@ -44,8 +45,8 @@ MultiSearchBody.model_rebuild()
 class EncodeBody(Body):
     """What to turn into vectors of the collection's space."""
 
-    texts: list[Text] = Field(default_factory=list, max_length=256)
-    images: list[Blob] = Field(default_factory=list, max_length=64)
+    texts: Many[Text] = Field(default_factory=list, max_length=256)
+    images: Many[Blob] = Field(default_factory=list, max_length=64)
 
 
 @router.post("/collections/{collection}/search")
@@ -93,7 +94,9 @@ async def similar(request: Request, collection: Name, body: SimilarBody, _: Sear
 
     def do() -> Response:
         started = time.perf_counter()
-        found = engines.get(collection).results(_limited(request, body.query()))
+        _check_hits(request, [body])
+        with engines.searching(collection) as engine:
+            found = engine.results(body.query())
         return _json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await request.app.state.work.search(do)
@@ -104,6 +107,8 @@ async def similar(request: Request, collection: Name, body: SimilarBody, _: Sear
 async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Response:
     """Several searches in one request; texts of one collection are encoded together."""
     state = request.app.state
+    if (count := len(body.searches)) > (most := state.options.max_queries):
+        raise Problem(422, f"{count} searches; at most {most} are made at once")
     for name in {one.collection for one in body.searches}:
         state.access.check_collection(request, "search", name)
     _note(request, [one.text for one in body.searches])
@@ -111,12 +116,14 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
     def do() -> Response:
         started = time.perf_counter()
         answers: list[Any] = [None] * len(body.searches)
+        _check_hits(request, body.searches)
         for name in dict.fromkeys(one.collection for one in body.searches):
-            engine = state.engines.get(name)
             rows = [row for row, one in enumerate(body.searches) if one.collection == name]
-            queries = [_query(request, engine, body.searches[row], {}) for row in rows]
-            for row, found in zip(rows, engine.results_of(queries), strict=True):
-                answers[row] = results_json(name, found)
+            with state.engines.searching(name) as engine:
+                uploads = Uploads(state.options, encoder=engine.encoder)
+                queries = [_query(engine, body.searches[row], uploads) for row in rows]
+                for row, found in zip(rows, engine.results_of(queries), strict=True):
+                    answers[row] = results_json(name, found)
         return _json({"results": answers, "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
@@ -135,9 +142,8 @@ async def suggest(
     engines = request.app.state.engines
 
     def do() -> Response:
-        return _json(
-            {"suggestions": [suggestion_json(one) for one in engines.get(collection).suggest(text, k)]}
-        )
+        with engines.searching(collection) as engine:
+            return _json({"suggestions": [suggestion_json(one) for one in engine.suggest(text, k)]})
 
     response: Response = await request.app.state.work.search(do)
     return response
@@ -149,8 +155,9 @@ async def encode(request: Request, collection: Name, body: EncodeBody, _: Search
     state = request.app.state
 
     def do() -> Response:
-        encoder = state.engines.get(collection).encoder
-        uploads = Uploads(state.options, image_size=encoder.image_size)
+        with state.engines.searching(collection) as engine:
+            encoder = engine.encoder
+        uploads = Uploads(state.options, encoder=encoder)
         told: dict[str, Any] = {"space": encoder.space.id, "dim": encoder.space.dim}
         told["texts"] = encoder.encode_texts(body.texts).tolist() if body.texts else []
         pictures = [uploads(blob, Modality.IMAGE) for blob in body.images]
@@ -161,7 +168,7 @@ async def encode(request: Request, collection: Name, body: EncodeBody, _: Search
     return response
 
 
-@router.post("/transcribe")
+@router.post("/transcribe", responses=responses(501))
 async def transcribe(
     request: Request, _: Search, file: Annotated[UploadFile, File(description="A recording of speech.")]
 ) -> Response:
@@ -170,10 +177,11 @@ async def transcribe(
     data = await file.read()
 
     def do() -> Response:
-        Uploads(state.options).check_sound(data, file.filename or "speech")
+        uploads = Uploads(state.options)
+        uploads.check_sound(data, file.filename or "speech", state.options.max_seconds_of_speech)
         return _json({"text": state.transcriber().words(data)})
 
-    response: Response = await state.work.search(do)
+    response: Response = await state.work.media(do)
     return response
 
 
@@ -183,7 +191,8 @@ async def show_settings(request: Request, collection: Name, _: Admin) -> Respons
     engines = request.app.state.engines
 
     def do() -> Response:
-        return _json(dataclasses.asdict(engines.get(collection).settings()))
+        with engines.searching(collection) as engine:
+            return _json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.search(do)
     return response
@@ -195,9 +204,9 @@ async def change_settings(request: Request, collection: Name, body: SettingsBody
     engines = request.app.state.engines
 
     def do() -> Response:
-        engine = engines.writer(collection)
-        engine.change_settings(body.shape())
-        return _json(dataclasses.asdict(engine.settings()))
+        with engines.writing(collection) as engine:
+            engine.change_settings(body.shape())
+            return _json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.write(do)
     return response
@@ -211,20 +220,18 @@ async def _answered(
 
     def do() -> Response:
         started = time.perf_counter()
-        engine = state.engines.get(collection)
-        found = engine.results(_query(request, engine, body, files))
-        if state.options.keep_queries and body.text and body.cursor is None and found.hits:
-            engine.note_query(body.text)
+        _check_hits(request, [body])
+        with state.engines.searching(collection) as engine:
+            found = engine.results(_query(engine, body, Uploads(state.options, files, engine.encoder)))
+            if state.options.keep_queries and body.text and body.cursor is None and found.hits:
+                engine.note_query(body.text)
         return _json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
     return response
 
 
-def _query(request: Request, engine: Engine, body: SearchBody, files: Mapping[str, bytes]) -> Query:
-    options = request.app.state.options
-    uploads = Uploads(options, files, engine.encoder.image_size)
-
+def _query(engine: Engine, body: SearchBody, uploads: Uploads) -> Query:
     def item(reference: int | str) -> int:
         if isinstance(reference, int):
             return reference
@@ -232,14 +239,16 @@ def _query(request: Request, engine: Engine, body: SearchBody, files: Mapping[st
             raise ItemNotFound(f"no item with the key {reference!r} in this collection")
         return found.id
 
-    return _limited(request, body.query(uploads, item))
+    return body.query(uploads, item)
 
 
-def _limited(request: Request, query: Query) -> Query:
+def _check_hits(request: Request, bodies: Sequence[Asked]) -> None:
+    """Raises ``Problem`` 422 if these searches together ask for more hits than are given at once."""
     most = request.app.state.options.max_k
-    if query.k > most:
-        raise Problem(422, f"k is {query.k}; at most {most} hits are given at once: page on with cursor")
-    return query
+    if (count := sum(body.k * body.group_size for body in bodies)) > most:
+        raise Problem(
+            422, f"{count} hits (k times group_size); at most {most} are given at once: page on with cursor"
+        )
 
 
 def _note(request: Request, texts: list[str | None]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 from collections.abc import Mapping
 from typing import Any
 
+from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
-from mmsearch.media import image_attributes, load_image
+from mmsearch.media import image_attributes, load_image, sound_is_longer
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem
 from mmsearch.server.schemas import Blob
@@ -19,34 +19,42 @@ __all__ = ["Uploads"]
 
 
 class Uploads:
-    """The files of one request, by name, and how they become what a query takes."""
+    """The files of one request, by name, and how they become what a query takes. ``encoder`` says what it takes of a
+    picture, so that no large one is kept.
+    """
 
     def __init__(
-        self, options: Options, files: Mapping[str, bytes] | None = None, image_size: int = 224
+        self, options: Options, files: Mapping[str, bytes] | None = None, encoder: Encoder | None = None
     ) -> None:
         self._options = options
         self._files = dict(files or {})
-        self._image_size = image_size
+        self._encoder = encoder
+        self._pixels = 0
 
     def __call__(self, blob: Blob, modality: Modality) -> Any:
         """A picture, or the bytes of a recording. Raises ``Problem`` 413 and 422, ``MediaError``."""
         name, data = self._bytes(blob)
         if modality is Modality.IMAGE:
-            self.check_picture(data, name)
-            return load_image(data, min_side=self._image_size, name=name)
-        self.check_sound(data, name)
+            assert self._encoder is not None
+            self._pixels += self.check_picture(data, name)
+            if self._pixels > (most := self._options.max_pictures_pixels):
+                raise Problem(413, f"the pictures have more than {most} pixels together; send fewer at once")
+            image = load_image(data, min_side=self._encoder.image_size, name=name)
+            return self._encoder.prepare_image(image)
+        self.check_sound(data, name, self._options.max_seconds_of_sound)
         return data
 
     def data(self, blob: Blob) -> bytes:
         """The bytes of an upload. Raises ``Problem`` 422, ``MediaError``."""
         return self._bytes(blob)[1]
 
-    def check_picture(self, data: bytes, name: str) -> None:
-        """Raises ``MediaError`` if it is no picture, ``Problem`` 413 if it has too many pixels."""
+    def check_picture(self, data: bytes, name: str) -> int:
+        """How many pixels a picture has. Raises ``MediaError`` if it is none, ``Problem`` 413 if they are too many."""
         facts = image_attributes(data, name=name)
         pixels = int(facts["width"]) * int(facts["height"])  # type: ignore[arg-type]
         if pixels > self._options.max_pixels:
             raise Problem(413, f"{name}: has {pixels} pixels; at most {self._options.max_pixels} are read")
+        return pixels
 
     def _bytes(self, blob: Blob) -> tuple[str, bytes]:
         if blob.upload is not None:
@@ -64,18 +72,9 @@ class Uploads:
             raise MediaError("upload", "is empty (zero bytes)")
         return "upload", data
 
-    def check_sound(self, data: bytes, name: str) -> None:
-        """Raises ``MediaError`` if there is nothing, ``Problem`` 413 if it is too long."""
-        import soundfile
-
+    def check_sound(self, data: bytes, name: str, seconds: float) -> None:
+        """Raises ``MediaError`` if there is no sound, ``Problem`` 413 if it lasts longer, or claims to."""
         if not data:
             raise MediaError(name, "is empty (zero bytes)")
-        try:
-            seconds = float(soundfile.info(io.BytesIO(data)).duration)
-        except Exception:
-            return  # the decoder says better what is wrong, or reads more formats than this
-        if seconds > self._options.max_seconds_of_sound:
-            raise Problem(
-                413,
-                f"{name}: {seconds:.0f} s of sound; at most {self._options.max_seconds_of_sound:g} are heard",
-            )
+        if sound_is_longer(data, seconds, name):
+            raise Problem(413, f"{name}: is too long; at most {seconds:g} s of sound are heard")

@@ -3,77 +3,112 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem
 
 __all__ = ["Work"]
 
+logger = logging.getLogger("mmsearch.server")
+
 _T = TypeVar("_T")
+
+MEDIA_THREADS = 2
 
 SEEN = 1.0
 """Seconds that a write is waited for until searches see it."""
 
 
-class Work:
-    """Threads for searches and one for writes, so that neither keeps the other waiting.
+class _Pool:
+    """Some threads, and how many requests they are on or have before them: ``most`` at most."""
 
-    ``wrote`` is called after each write; what it returns is done when searches see it.
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self.threads = ThreadPoolExecutor(threads, name)
+        self.most = threads + waiting
+        self.inside = 0
+        self._lock = threading.Lock()
+
+    def submit(self, do: Callable[[], _T]) -> Future[_T]:
+        with self._lock:
+            if self.inside >= self.most:
+                raise Problem(
+                    503, "too many requests wait already; try again in a moment", {"Retry-After": "1"}
+                )
+            self.inside += 1
+        future = self.threads.submit(do)
+        future.add_done_callback(self._left)
+        return future
+
+    def _left(self, _: Future[Any]) -> None:
+        with self._lock:
+            self.inside -= 1
+
+
+class Work:
+    """Threads for searches, one for writes, and some for pictures and speech, so that none keeps another waiting: a
+    small copy may have to be fetched from a slow host first. ``wrote`` is called after a write; what it returns is
+    done when searches see it.
     """
 
     def __init__(self, options: Options, wrote: Callable[[], Future[None]]) -> None:
-        self._options = options
+        self._timeout = options.timeout
         self._wrote = wrote
-        self._read = ThreadPoolExecutor(options.workers, "search")
-        self._write = ThreadPoolExecutor(1, "write")
-        self._lock = threading.Lock()
-        self._inside = {id(self._read): 0, id(self._write): 0}
+        self._pools = {
+            "search": _Pool("search", options.workers, options.waiting),
+            "write": _Pool("write", 1, options.waiting),
+            "media": _Pool("media", MEDIA_THREADS, options.waiting),
+        }
 
     async def search(self, do: Callable[[], _T]) -> _T:
         """What ``do`` returns, on a search thread. Raises ``Problem`` 503 if too many wait or it takes too long."""
-        return await self._run(self._read, self._options.workers + self._options.waiting, do)
+        return await self._run("search", do)
 
     async def write(self, do: Callable[[], _T]) -> _T:
         """The same on the thread that writes, answered when searches see what was written.
 
         A write that takes too long is answered 503 and goes on.
         """
-        told = await self._run(self._write, 1 + self._options.waiting, do)
+        told = await self._run("write", do)
         await asyncio.wait([asyncio.wrap_future(self._wrote())], timeout=SEEN)
         return told
 
-    async def _run(self, pool: ThreadPoolExecutor, most: int, do: Callable[[], _T]) -> _T:
-        with self._lock:
-            if self._inside[id(pool)] >= most:
-                raise Problem(
-                    503, "too many requests wait already; try again in a moment", {"Retry-After": "1"}
-                )
-            self._inside[id(pool)] += 1
-        future = pool.submit(do)
-        future.add_done_callback(lambda _: self._left(pool))
+    async def media(self, do: Callable[[], _T]) -> _T:
+        """The same on a thread for pictures and speech."""
+        return await self._run("media", do)
+
+    def inside(self) -> dict[str, int]:
+        """How many requests each pool is on, or has before it."""
+        return {name: pool.inside for name, pool in self._pools.items()}
+
+    async def _run(self, name: str, do: Callable[[], _T]) -> _T:
+        future = self._pools[name].submit(do)
         try:
             # Shielded: a thread cannot be stopped, and its place is free only once it is done.
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._options.timeout)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._timeout)
         except TimeoutError:
             if future.cancel():
                 raise Problem(
                     503, "the server is too busy; try again in a moment", {"Retry-After": "2"}
                 ) from None
+            future.add_done_callback(_log_failure)
             raise Problem(
                 503,
-                f"this takes longer than {self._options.timeout:g} s; ask for less at once",
+                f"this takes longer than {self._timeout:g} s; ask for less at once",
                 {"Retry-After": "5"},
             ) from None
 
-    def _left(self, pool: ThreadPoolExecutor) -> None:
-        with self._lock:
-            self._inside[id(pool)] -= 1
-
     def close(self) -> None:
         """Finish what is being worked on."""
-        self._write.shutdown(wait=True)
-        self._read.shutdown(wait=True)
+        for pool in self._pools.values():
+            pool.threads.shutdown(wait=True)
+
+
+def _log_failure(future: Future[Any]) -> None:
+    """Nobody waits any more for what failed."""
+    if (error := future.exception()) is not None:
+        logger.error("failed after its request was given up: %s", error, exc_info=error)

@@ -12,8 +12,9 @@ from indexer.addresses import Network
 from indexer.product import Product
 from indexer.products import upsert
 from mmsearch.engine import Engine
-from mmsearch.errors import ItemError
+from mmsearch.errors import ItemError, MediaError
 from mmsearch.server.media import Thumbnails
+from mmsearch.server.options import Options
 from mmsearch.server.schemas import Blob, Date, ItemBody, UpdateBody, Value
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import AttributeValue, Modality
@@ -24,12 +25,12 @@ __all__ = ["Updates", "put"]
 def put(
     engine: Engine,
     items: Sequence[ItemBody],
-    uploads: Uploads,
+    options: Options,
     thumbnails: Thumbnails,
     allowed: Sequence[Network],
 ) -> dict[str, Any]:
     """Add or replace products; those that cannot be are told with their reason, the rest go in."""
-    kinds = engine.attribute_kinds()
+    kinds, uploads = engine.attribute_kinds(), Uploads(options)
     rejected: list[dict[str, str]] = []
     products: dict[str, Product] = {}
     for item in items:
@@ -41,9 +42,16 @@ def put(
                 images=[image.url or _checked(uploads, image.base64) for image in item.images],
                 attributes={name: _value(name, value, kinds) for name, value in item.attributes.items()},
             )
-        except ItemError as error:
+        except (ItemError, MediaError) as error:
             rejected.append({"key": item.key, "reason": str(error)})
-    report = upsert(engine, list(products.values()), files=False, allowed=allowed)
+    report = upsert(
+        engine,
+        list(products.values()),
+        files=False,
+        allowed=allowed,
+        fetch_seconds=options.fetch_timeout,
+        max_pixels=options.max_pixels,
+    )
     for product in products.values():
         if any(isinstance(image, bytes) for image in product.images):
             _keep(engine, product, thumbnails)

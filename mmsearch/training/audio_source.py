@@ -54,7 +54,7 @@ def open_source(model: str, work: Path, threads: int | None = None) -> AudioSour
     tower |= {"min_seconds": tower.get("min_seconds", 1.0), **dataclasses.asdict(window)}
     mean = encoder.means.get(Modality.AUDIO)
     return AudioSource(
-        name=fields["name"],
+        name=fields.get("name", folder.name),
         space=fields["space"]["id"],
         licence=fields.get("licence", "unknown"),
         graph=files[tower["file"]],

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from mmsearch.encoders import model_folder
+from mmsearch.encoders import BUILT_IN_MODELS, model_folder
 from mmsearch.encoders.onnx import OnnxEncoder, verify
 from mmsearch.encoding import Progress, encode
 from mmsearch.errors import ConfigError, ModelError
@@ -45,6 +45,7 @@ HELD_OUT = 500  # texts at most, and one in ten
 GENERAL = Path(__file__).parent / "general" / "captions.csv"
 AUDIO, MEANS = "audio.onnx", "means.npz"
 MEASURED = ("means", "spreads")
+NARROWEST, WIDEST = 0.01, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Options:
     ``noise`` the standard deviation in each dimension, ``scale`` what cosines are multiplied by in the loss.
     """
 
-    epochs: int = 6
-    batch: int = 1024
+    epochs: int = 12
+    batch: int = 512
     rate: float = 1e-3
     decay: float = 1e-2
     noise: float = 0.02
@@ -233,7 +234,7 @@ def _write(
         shutil.copyfile(path, out / name)
     layer = (weight, -source.mean @ weight)
     append_head(source.graph, out / AUDIO, source.tower["output"], [layer], residual=False)
-    target = fields["name"]
+    target = fields.get("name", encoder.folder.name)
     scores = {
         name: told for name, told in fields.get("scores", {}).items() if name not in (*MEASURED, "audio")
     }
@@ -276,7 +277,31 @@ def _scales(
 ) -> tuple[dict[Modality, Vector], dict[Modality, dict[Modality, float]]]:
     """Means and spreads of the new model: those of the target as far as it has them, the rest from the general set.
 
-    The mean of sounds is zero: where the bridge puts the mean of its source. A dozen of sounds tells no better one.
+    That set is small and its items are unlike each other. So a spread on it counts by the one that mini, whose spreads
+    are known from thousands of items, has there.
+    """
+    known = dict(target.means)
+    known.pop(Modality.AUDIO, None)
+    mini = OnnxEncoder(BUILT_IN_MODELS / "mini")
+    means, spreads = _on_general_set(made, known)
+    _, small = _on_general_set(mini, {modality: mini.means[modality] for modality in known})
+    found = {
+        asked: {
+            of: min(WIDEST, max(NARROWEST, round(spread * mini.spreads[asked][of] / small[asked][of], 3)))
+            for of, spread in row.items()
+        }
+        for asked, row in spreads.items()
+    }
+    for asked, row in target.spreads.items():
+        found[asked] |= {of: spread for of, spread in row.items() if Modality.AUDIO not in (asked, of)}
+    return means, found
+
+
+def _on_general_set(
+    encoder: OnnxEncoder, known: Mapping[Modality, Vector]
+) -> tuple[dict[Modality, Vector], dict[Modality, dict[Modality, float]]]:
+    """Means, but for those known, and spreads. The mean of sounds is zero: that is where a bridge puts the mean of its
+    source, and a dozen of sounds tells no better one.
     """
     rows = [row.cells for row in read_table(GENERAL)]
     described = {str(row["image"]): str(row["text"]) for row in rows if "image" in row}
@@ -287,19 +312,12 @@ def _scales(
         Modality.AUDIO: [_file(Modality.AUDIO, name) for name in heard],
     }
     vectors: dict[Modality, Floats] = {
-        modality: encode(made, found, Problems(GENERAL))[0]
+        modality: encode(encoder, found, Problems(GENERAL))[0]
         for modality, found in media.items()
-        if modality in made.modalities
+        if modality in encoder.modalities
     }
-    means = {**means_of(vectors), Modality.AUDIO: np.zeros(made.space.dim, np.float32)}
-    means |= {modality: mean for modality, mean in target.means.items() if modality is not Modality.AUDIO}
-    spreads = spreads_of(vectors, means)
-    for asked, row in target.spreads.items():
-        for found, spread in row.items():
-            if Modality.AUDIO not in (asked, found):
-                spreads[asked][found] = spread
-    rounded = {asked: {found: round(one, 3) for found, one in row.items()} for asked, row in spreads.items()}
-    return means, rounded
+    means = {**means_of(vectors), Modality.AUDIO: np.zeros(encoder.space.dim, np.float32), **known}
+    return means, spreads_of(vectors, means)
 
 
 def _file(modality: Modality, name: str) -> Media:

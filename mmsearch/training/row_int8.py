@@ -45,18 +45,16 @@ def weights(model: ModelProto) -> int:
 
 def errors(model: ModelProto, feeds: Mapping[str, NDArray[Any]], scratch: Path) -> dict[str, float]:
     """Node -> how far its int8 product is from the true one, relative to that, for these inputs of the graph.
-    `scratch` is a file to write to.
+    `scratch` is a file to write to; `model` is used up.
     """
     known = products(model)
     nodes = {node.name: node for node in model.graph.node if node.name in known}
     matrices = _matrices(model, nodes.values())
     wanted = list(dict.fromkeys(node.input[0] for node in nodes.values()))
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    save(probe, scratch)
+    save(model, scratch)
     session = onnxruntime.InferenceSession(scratch, options, providers=["CPUExecutionProvider"])
     inputs = dict(zip(wanted, session.run(wanted, dict(feeds)), strict=True))
     found = {}

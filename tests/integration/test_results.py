@@ -181,7 +181,7 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
             scores[key] = (1 - weight) * vector + weight * text if ideal else vector
         if only_text and not ideal:
             scores = dict.fromkeys(scores, 1.0)
-    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)  # type: ignore[type-var]
+    greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)
     for product in products:
         factor = float(np.prod([BOOSTS[b](product.attributes, greatest) for b in asked["boosts"]] or [1.0]))
         score = scores[product.key]

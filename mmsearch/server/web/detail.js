@@ -1,7 +1,7 @@
 // One item in full: its picture, text or sound, its attributes, its variants, and why it was found.
 
 import { call, collectionPath } from "./api.js";
-import { $, el, label, money, plain, seconds } from "./dom.js";
+import { $, currencyOf, el, label, money, plain, seconds } from "./dom.js";
 import { filePath, image, pictureOf, titleOf, why } from "./tiles.js";
 
 let back = null; // what had the focus before
@@ -84,8 +84,8 @@ function media(state, item, hit) {
 }
 
 function price(item) {
-  const { price, currency } = item.attributes;
-  return typeof price === "number" ? [el("p", { class: "price" }, money(price, currency))] : [];
+  const { price } = item.attributes;
+  return typeof price === "number" ? [el("p", { class: "price" }, money(price, currencyOf(item.attributes)))] : [];
 }
 
 function variants(state, hit, does) {
@@ -101,7 +101,7 @@ function variants(state, hit, does) {
 function table(item) {
   const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
   const { width, height } = item.attributes;
-  const rows = Object.entries(item.attributes).filter(([name]) => !["price", "currency", "parent", "width", "height"].includes(name))
+  const rows = Object.entries(item.attributes).filter(([name]) => !["price", "currency", "price_currency", "parent", "width", "height"].includes(name))
     .map(([name, value]) => row(label(name), plain(value)));
   if (width && height) rows.push(row("Pixels", `${width} × ${height}`));
   rows.push(row(item.file ? "File" : "Key", item.key));

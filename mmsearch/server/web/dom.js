@@ -47,6 +47,8 @@ export function plain(value) {
 
 export const label = (name) => name.replaceAll("_", " ").replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`).replace(/^./, (letter) => letter.toUpperCase());
 
+export const currencyOf = (attributes) => attributes.currency ?? attributes.price_currency; // feeds name it so
+
 export function money(value, currency) {
   try {
     return new Intl.NumberFormat(undefined, currency ? { style: "currency", currency } : { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);

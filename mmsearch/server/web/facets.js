@@ -7,7 +7,7 @@ import { dot } from "./tiles.js";
 
 const MOST = 12; // facets shown
 const SHOWN = 8; // values of a facet
-const HIDDEN = new Set(["latitude", "longitude", "altitude", "width", "height", "parent", "transcribed", "channels", "sample_rate", "currency", "stock", "url", "image"]);
+const HIDDEN = new Set(["latitude", "longitude", "altitude", "width", "height", "parent", "transcribed", "channels", "sample_rate", "currency", "price_currency", "stock", "url", "image"]);
 const CATEGORIES = ["category", "categories", "masterCategory", "product_type"];
 const FIRST = [...CATEGORIES, "gender", "articleType", "price", "colour", "color", "baseColour", "brand", "material", "size"];
 const whole = new Set(); // facets of which all values are shown

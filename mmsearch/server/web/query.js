@@ -2,7 +2,7 @@
 
 export const fresh = () => ({ collection: "", text: "", terms: [], kind: "", chosen: {}, ranges: {}, sort: "", view: "grid", explain: false, item: null });
 
-const TEXT_WEIGHT = 0.4; // of 1; less, and the name of a photo does not find it; more, and every text that has an "a" comes before it
+const TEXT_WEIGHT = 0.3; // of 1; less, and the name of a photo does not find it; more, and every text that has an "a" comes before it
 
 // A term: {kind: "text" | "item" | "image" | "audio", value, name, weight, file?, url?}. The value of a file is the name under
 // which this browser keeps it: see kept.js.

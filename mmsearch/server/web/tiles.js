@@ -2,7 +2,7 @@
 
 import { collectionPath } from "./api.js";
 import { isColour, look } from "./colours.js";
-import { el, marked, money, plain, seconds } from "./dom.js";
+import { currencyOf, el, marked, money, plain, seconds } from "./dom.js";
 
 export const filePath = (collection, item) => `${collectionPath(collection)}/items/${item}/file`;
 export const titleOf = (item) => item.title || item.key.split("/").pop();
@@ -27,7 +27,8 @@ export function tile(state, hit, { open, like, scored }) {
     link.append(image(picture, 320, title, width && height ? null : made), el("span", { class: "cap", "aria-hidden": "true" }, title));
     made.style.setProperty("--ratio", ratio(width, height));
   } else if (sounds) {
-    link.append(el("strong", {}, title), el("span", { class: "small" }, `best from ${seconds(part.start ?? 0)} to ${seconds(part.end ?? 0)}`));
+    const told = scored ? `best from ${seconds(part.start ?? 0)} to ${seconds(part.end ?? 0)}` : seconds(item.attributes.duration ?? part.end ?? 0);
+    link.append(el("strong", {}, title), el("span", { class: "small" }, told));
     made = el("div", { class: "tile sound" }, link, player(state.collection, item.id, part.start ?? 0, title));
   } else {
     link.append(el("strong", {}, title), ...(part.page ? [el("span", { class: "small" }, `page ${part.page}`)] : []), el("p", {}, ...snippet(hit)));
@@ -71,7 +72,7 @@ function product(hit, title, picture, link) {
   const of = hit.group?.hits ?? [hit];
   const prices = of.map((one) => one.item.attributes.price).filter((price) => typeof price === "number");
   const [least, greatest] = [Math.min(...prices), Math.max(...prices)];
-  const span = [least, ...(greatest > least ? [greatest] : [])].map((one) => money(one, attributes.currency)).join(" – ");
+  const span = [least, ...(greatest > least ? [greatest] : [])].map((one) => money(one, currencyOf(attributes))).join(" – ");
   const price = prices.length ? el("div", { class: "price" }, span) : null;
   const colour = Object.keys(attributes).find(isColour);
   const colours = colour ? [...new Set(of.flatMap((one) => one.item.attributes[colour] ?? []))] : [];

@@ -43,6 +43,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
+TILES = "#results .tile"
+
+
 # -- what is served
 
 
@@ -125,6 +128,11 @@ def site(served_home: Path) -> Iterator[str]:
     """The address of a server over ``served_home``."""
     with serving(served_home) as address:
         yield address
+
+
+@pytest.fixture
+def blue(served_home: Path) -> Path:
+    return served_home.parent / "colours" / "blue.png"
 
 
 # -- who looks at it
@@ -233,3 +241,20 @@ def names(page: Page) -> list[str]:
         "(tiles) => tiles.map((one) => one.querySelector('strong, .name, .cap')?.textContent ?? '')",
     )
     return found
+
+
+def until(page: Page, first: str) -> list[str]:
+    """Wait until the first result is called so; the titles of all."""
+    page.wait_for_function(
+        """(title) => {
+            const first = document.querySelector("#results:not([aria-busy]) .tile :is(strong, .name, .cap)");
+            return first?.textContent === title;
+        }""",
+        arg=first,
+    )
+    return names(page)
+
+
+def type_in(page: Page, text: str) -> None:
+    page.fill("#q", text)
+    page.press("#q", "Enter")

@@ -218,7 +218,7 @@ def test_a_product_is_that_of_rounded_rows_and_columns(tmp_path: Path) -> None:
     x[1, 0] *= 1000
     model = graph_of(weight, tmp_path / "plain.onnx")
     assert products(model) == {"product": 160}
-    told = errors(model, {"x": x}, tmp_path / "probe.onnx")
+    told = errors(onnx.load(tmp_path / "plain.onnx"), {"x": x}, tmp_path / "probe.onnx")
     quantise(model)
     onnx.save(model, tmp_path / "int8.onnx")
     (got,) = onnxruntime.InferenceSession(tmp_path / "int8.onnx").run(None, {"x": x})

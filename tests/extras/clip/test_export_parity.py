@@ -164,6 +164,7 @@ def test_weights_beyond_the_limit_of_one_file_lie_beside_it(
     weights = {path.name for path in exported.out.glob("*.data")}
     assert weights == {"image.onnx.data", "text.onnx.data"}
     assert (exported.out / "image.onnx").stat().st_size < 100_000
+    assert (exported.out / "text.onnx").stat().st_size < 100_000, "it was optimised into one file again"
     assert weights < {path.name for path in Manifest.read(exported.out).hashes()}
     assert verify(exported.out, threads=1) == []
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmsearch.encoders import load_encoder
 from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.encoders.open_clip import OpenClipEncoder, import_open_clip
-from mmsearch.encoders.open_clip_config import preprocess_of
+from mmsearch.encoders.open_clip_config import preprocess_of, read_config
 from mmsearch.encoders.sources import find_source
 from mmsearch.errors import ConfigError, MediaError, ModelError
 from mmsearch.evaluate import evaluate
@@ -270,7 +270,8 @@ def test_the_sigmoid_loss_gives_a_network_a_bias_that_open_clip_builds(
 @pytest.mark.parametrize("family", ["vit", "siglip2", "convnext", "mobileclip2"])
 def test_preprocessing_is_written_as_open_clip_reads_it(family: str, tmp_path: Path) -> None:
     encoder = encoder_of(save_tiny(tmp_path / family, family))
-    again = preprocess_of(encoder.source, {"preprocess_cfg": rules_of(encoder.preprocess)})
+    config = read_config(encoder.source) | {"preprocess_cfg": rules_of(encoder.preprocess)}
+    again = preprocess_of(encoder.source, config)
     for field in dataclasses.fields(again):
         was, now = getattr(encoder.preprocess, field.name), getattr(again, field.name)
         assert now == (pytest.approx(was) if field.name in ("mean", "std") else was)

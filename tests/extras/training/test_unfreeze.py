@@ -203,7 +203,7 @@ def test_the_command_trains_layers_and_tells_what_it_cannot(base: Path, pairs: P
     assert "its last layers trained" in in_process("models", "show", tmp_path / "mine").out
     ran = in_process("train", pairs, *given, "--out", tmp_path / "other", "--unfreeze", "9")
     assert ran.code == 5
-    assert "image.onnx: the tower has only 3 layers one behind another, so the last 9 cannot" in ran.err
+    assert "image.onnx: the tower has only 2 layers one behind another, so the last 9 cannot" in ran.err
     ran = in_process("train", pairs, *given, "--out", tmp_path / "other", "--head", "none")
     assert ran.code == 2
     assert "nothing would be trained" in ran.err
