@@ -195,7 +195,9 @@ def test_a_process_that_was_killed_leaves_no_model_and_the_next_goes_on(
 
     ran = mmsearch(models, hub.url, "models", "pull", NAME)
     assert ran.code == 0, ran.err
-    assert 0 < hub.fetched(WEIGHTS)[-1].first <= CHUNK, "it goes on where it stopped, as far as that was written"
+    assert 0 < hub.fetched(WEIGHTS)[-1].first <= CHUNK, (
+        "it goes on where it stopped, as far as that was written"
+    )
     assert (folder / WEIGHTS).read_bytes() == (vit / WEIGHTS).read_bytes()
 
 
