@@ -10,6 +10,7 @@ time, in turns of blocks; ``same`` is the share of the first 20 that agrees with
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,6 +106,7 @@ class _Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")},
             text=True,
         )
         assert self.process.stdout is not None

@@ -7,7 +7,9 @@ import contextlib
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 from mmsearch.admission import identity_of, model_name
@@ -25,15 +27,15 @@ __all__ = ["Engines"]
 logger = logging.getLogger("mmsearch.server")
 
 
-PAUSE = 0.1
-"""Seconds at least from one look at what was written to the next: what comes closer together is read in one go."""
+REST = 9
+"""Reading what was written rests for so many times as long as it computed: what comes meanwhile is read in one go."""
 
 
 class Engines:
     """Engines of one home by collection. ``load`` makes an encoder of a model's name; models are shared.
 
     A collection has two: one that searches, and one that writes, so that no search ever waits for a write. What is
-    written is read in the background: here at once (see ``PAUSE``), by another process within ``refresh`` seconds.
+    written is read in the background: here at once (see ``REST``), by another process within ``refresh`` seconds.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class Engines:
         self._users: collections.Counter[Engine] = collections.Counter()
         self._forgotten: set[Engine] = set()
         self._encoders: dict[str, SharedEncoder] = {}
-        self._stopped, self._wrote = threading.Event(), threading.Event()
+        self._stopped, self._wake = threading.Event(), threading.Event()
+        self._waiting: list[Future[None]] = []
         self._thread = threading.Thread(target=self._follow, name="refresh", daemon=True)
         self._thread.start()
 
@@ -149,9 +152,9 @@ class Engines:
         gc.freeze()
 
     def close(self) -> None:
-        """Save the index files and close everything."""
+        """Close everything."""
         self._stopped.set()
-        self._wrote.set()
+        self._wake.set()
         self._thread.join()
         for engine in self.known().values():
             engine.close()
@@ -159,33 +162,48 @@ class Engines:
             engine.close()
         self.catalog.close()
 
-    def wrote(self) -> None:
-        """Tell that something was written here: searches see it soon."""
-        self._wrote.set()
+    def wrote(self) -> Future[None]:
+        """Tell that something was written here; what is returned is done as soon as searches see it."""
+        seen: Future[None] = Future()
+        with self._lock:
+            self._waiting.append(seen)
+        self._wake.set()
+        return seen
 
     def _follow(self) -> None:
-        while not self._stopped.wait(PAUSE):
-            self._wrote.wait(self._refresh)
-            self._wrote.clear()
-            for name, engine in self.known().items():
-                with self._lock:
-                    if self._engines.get(name) is not engine:
-                        continue
-                    self._users[engine] += 1
-                try:
-                    if self.catalog.collection(name).id != engine.collection_id:
-                        self._forget(name)  # deleted, and made anew by somebody
-                    else:
-                        engine.keep_up()
-                except CollectionNotFound:
-                    self._forget(name)
-                except MmsearchError as error:
-                    logger.warning("collection %s could not be refreshed: %s", name, error)
-                    self._forget(name)
-                except Exception:
-                    logger.exception("collection %s could not be refreshed", name)
-                finally:
-                    self._left(engine)
+        spent = 0.0
+        while not self._stopped.wait(REST * spent):
+            self._wake.wait(self._refresh)
+            self._wake.clear()
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+            started = time.thread_time()
+            self._keep_up()
+            spent = time.thread_time() - started
+            for seen in waiting:
+                if seen.set_running_or_notify_cancel():
+                    seen.set_result(None)
+
+    def _keep_up(self) -> None:
+        for name, engine in self.known().items():
+            with self._lock:
+                if self._engines.get(name) is not engine:
+                    continue
+                self._users[engine] += 1
+            try:
+                if self.catalog.collection(name).id != engine.collection_id:
+                    self._forget(name)  # deleted, and made anew by somebody
+                else:
+                    engine.keep_up()
+            except CollectionNotFound:
+                self._forget(name)
+            except MmsearchError as error:
+                logger.warning("collection %s could not be refreshed: %s", name, error)
+                self._forget(name)
+            except Exception:
+                logger.exception("collection %s could not be refreshed", name)
+            finally:
+                self._left(engine)
 
     def _forget(self, name: str) -> None:
         """Let nobody have the engines of a collection any more; they are closed when their last user is done."""

@@ -20,6 +20,9 @@ _T = TypeVar("_T")
 
 MEDIA_THREADS = 2
 
+SEEN = 1.0
+"""Seconds that a write is waited for until searches see it."""
+
 
 class _Pool:
     """Some threads, and how many requests they are on or have before them: ``most`` at most."""
@@ -48,10 +51,11 @@ class _Pool:
 
 class Work:
     """Threads for searches, one for writes, and some for pictures and speech, so that none keeps another waiting: a
-    small copy may have to be fetched from a slow host first. ``wrote`` is called after a write.
+    small copy may have to be fetched from a slow host first. ``wrote`` is called after a write; what it returns is
+    done when searches see it.
     """
 
-    def __init__(self, options: Options, wrote: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, options: Options, wrote: Callable[[], Future[None]]) -> None:
         self._timeout = options.timeout
         self._wrote = wrote
         self._pools = {
@@ -65,15 +69,13 @@ class Work:
         return await self._run("search", do)
 
     async def write(self, do: Callable[[], _T]) -> _T:
-        """The same on the thread that writes. A write that takes too long is answered 503 and goes on."""
+        """The same on the thread that writes, answered when searches see what was written.
 
-        def write() -> _T:
-            try:
-                return do()
-            finally:
-                self._wrote()
-
-        return await self._run("write", write)
+        A write that takes too long is answered 503 and goes on.
+        """
+        told = await self._run("write", do)
+        await asyncio.wait([asyncio.wrap_future(self._wrote())], timeout=SEEN)
+        return told
 
     async def media(self, do: Callable[[], _T]) -> _T:
         """The same on a thread for pictures and speech."""

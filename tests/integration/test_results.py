@@ -393,6 +393,8 @@ def test_byte_identical_items_come_once_and_count_once(engine: Engine) -> None:
     assert sum(bucket.count for bucket in result.facets["n"].buckets) == 2
     narrowed = engine.results(Query(terms=[Term(vector=POOL[0])], where="n >= 1"))
     assert (keys(narrowed)[0], list(narrowed.hits[0].copies)) == ("k1", ["k2"])
+    without_the_last = engine.results(Query(terms=[Term(vector=POOL[0])], where="n <= 1"))
+    assert (keys(without_the_last), list(without_the_last.hits[0].copies)) == (["k0"], ["k1"])
 
 
 def test_variants_come_with_their_group(engine: Engine) -> None:
@@ -678,6 +680,28 @@ def test_products_are_compared_as_a_whole_and_with_the_very_picture(engine: Engi
     engine.add([Product("c", [POOL[2]]).new()])  # no product: now every part may match
     mixed = engine.results(Query(terms=[Term(vector=POOL[2])]))
     assert {hit.item.key for hit in mixed.hits[:2]} == {"a", "c"}
+
+
+def test_who_keeps_up_sees_what_was_written_when_it_last_did(engine: Engine) -> None:
+    query = Query(terms=[Term(vector=POOL[0])], facets=[Facet("n")])
+    engine.add([Product("k0", [POOL[0]], attributes={"n": 0}).new()])
+    assert keys(engine.results(query)) == ["k0"]
+    engine.add([Product("k1", [POOL[1]], attributes={"n": 1}).new()])
+    assert keys(engine.results(query)) == ["k0", "k1"], "nobody has kept up yet"
+    engine.keep_up()
+    for state in range(2, 5):
+        before = engine.results(query)
+        engine.add([Product(f"k{state}", [POOL[state]], attributes={"n": state}).new()])
+        engine.update({"k0": {"n": -state}})
+        still = engine.results(query)
+        assert (keys(still), still.facets, still.revision) == (keys(before), before.facets, before.revision)
+        engine.keep_up()
+        after = engine.results(query)
+        assert sorted(keys(after)) == [f"k{n}" for n in range(state + 1)]
+        assert sorted(b.value for b in after.facets["n"].buckets) == [-state, *range(1, state + 1)]  # type: ignore[type-var]
+        assert [hit.score for hit in after.hits] == pytest.approx(
+            sorted((float(POOL[n] @ POOL[0]) for n in range(state + 1)), reverse=True), abs=1e-3
+        )
 
 
 def test_results_are_whole_while_others_write(engine: Engine) -> None:

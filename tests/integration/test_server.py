@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import pytest
 
 from indexer.pipeline import index
 from mmsearch.engine import Engine
+from mmsearch.errors import ItemError
 from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
+from mmsearch.server.schemas import UpdateBody
+from mmsearch.server.writing import Updates
 from tests.colour_model import save_colour_model
 from tests.serving import serving
 from tests.sounds import save_sound
@@ -374,6 +378,84 @@ def test_products_are_put_changed_shown_and_removed(tmp_path: Path) -> None:
             "unknown": ["?"],
         }
         assert [hit["item"]["key"] for hit in http.post(base + "/search", json={}).json()["hits"]] == ["r1"]
+
+
+def test_updates_that_come_together_are_answered_each_for_itself_and_seen_at_once(tmp_path: Path) -> None:
+    model = save_colour_model(tmp_path / "model")
+    with serving(tmp_path / "home") as url, httpx.Client(base_url=url, timeout=30) as http:
+        assert http.post("/v1/collections", json={"name": "shop", "model": str(model)}).status_code == 201
+        base = "/v1/collections/shop"
+        items = [{"key": f"k{n}", "title": f"thing {n}", "attributes": {"price": 0}} for n in range(40)]
+        assert http.post(base + "/items", json={"items": items}).json()["added"] == 40
+
+        def change(n: int) -> tuple[int, Any, int]:
+            price: Any = "cheap" if n % 10 == 3 else n + 1
+            keys = [f"k{n}", f"nobody{n}"]
+            updates = [{"key": key, "attributes": {"price": price}} for key in keys]
+            told = http.patch(base + "/items", json={"updates": updates})
+            found = http.post(base + "/search", json={"where": f"price = {n + 1}"}).json()["total"]
+            return told.status_code, told.json(), found
+
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(change, range(40)))
+        for n, (status, told, found) in enumerate(answers):
+            if n % 10 == 3:
+                assert (status, found) == (422, 0)
+                assert f"k{n}: attribute 'price' is a number" in told["detail"]
+            else:
+                assert (status, found) == (200, 1)
+                assert told == {"updated": 1, "unknown": [f"nobody{n}"]}
+
+
+def test_updates_that_wait_are_one_transaction_as_if_one_after_the_other(tmp_path: Path) -> None:
+    with Engine.open(tmp_path / "home", model=save_colour_model(tmp_path / "model")) as engine:
+        index(engine, [_one_file(tmp_path)])
+        (item,) = engine.items()
+        updates = Updates()
+
+        def asked(**attributes: Any) -> list[UpdateBody]:
+            return [UpdateBody(key=item.key, attributes=attributes)]
+
+        first, second = updates.join("c", asked(a=1, b=1)), updates.join("c", asked(b=2))
+        given_up, other = updates.join("c", asked(a=9)), updates.join("d", asked(a=8))
+        updates.leave(given_up)
+        before = engine.catalog.revision()[0]
+        assert (
+            updates.answer(second, engine) == updates.answer(first, engine) == {"updated": 1, "unknown": []}
+        )
+        assert engine.catalog.revision()[0] == before + 1
+        assert engine.get([item.id])[0].attributes == {**item.attributes, "a": 1, "b": 2}
+        wrong, right = updates.join("c", asked(a="text")), updates.join("c", asked(b=3))
+        with pytest.raises(ItemError, match="'a' is a number"):
+            updates.answer(wrong, engine)
+        assert updates.answer(right, engine) == {"updated": 1, "unknown": []}
+        assert engine.get([item.id])[0].attributes == {**item.attributes, "a": 1, "b": 3}
+        assert updates.answer(other, engine)["updated"] == 1
+        assert engine.get([item.id])[0].attributes["a"] == 8
+
+
+def _one_file(folder: Path) -> Path:
+    path = folder / "red.png"
+    path.write_bytes(png("red"))
+    return path
+
+
+def test_figures_tell_how_many_texts_were_encoded_and_how_many_were_known(tmp_path: Path) -> None:
+    with Engine.open(tmp_path / "home", model=save_colour_model(tmp_path / "model")) as engine:
+        index(engine, [_one_file(tmp_path)])
+    with serving(tmp_path / "home") as url, httpx.Client(base_url=url, timeout=30) as http:
+
+        def counted() -> tuple[float, float]:
+            lines = dict(
+                line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines() if line[0] != "#"
+            )
+            name = 'mmsearch_query_vectors_total{kept="%s"}'
+            return float(lines[name % "no"]), float(lines[name % "yes"])
+
+        encoded, kept = counted()
+        for text in ("red", "blue", "red", "red"):
+            hits(http.post("/v1/collections/default/search", json={"text": text}))
+        assert counted() == (encoded + 2, kept + 2)
 
 
 def test_pictures_by_address_are_not_fetched_from_inside(tmp_path: Path) -> None:
