@@ -46,7 +46,7 @@ class Shop(FastHttpUser):  # type: ignore[misc, unused-ignore]
         self.environment.runner.quit()
 
     def send(self, one: dict[str, Any]) -> None:
-        body = json.dumps(one["body"]).encode()
+        body = json.dumps(one["body"])  # ASCII
         late = time.perf_counter() - self.started - one["at"]
         answer = self.client.request(
             one["method"],

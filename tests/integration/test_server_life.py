@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,6 +134,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
         found.ended()
 
 
+def writes_begun(url: str) -> bool:
+    return re.search(r'mmsearch_work\{pool="write"\} [1-9]', httpx.get(url + "/metrics").text) is not None
+
+
 def test_sigterm_ends_it_when_all_is_answered_and_written(served: Served, tmp_path: Path) -> None:
     items = [
         {"key": f"k{n}", "title": f"red thing {n}", "description": "blue and green. " * 200}
@@ -142,9 +147,10 @@ def test_sigterm_ends_it_when_all_is_answered_and_written(served: Served, tmp_pa
     begun = threading.Barrier(10)
 
     def write() -> None:
-        begun.wait()
-        answer = httpx.post(served.url + ITEMS, json={"items": items}, timeout=60)
-        told["write"].append(answer.json())
+        with httpx.Client(base_url=served.url, timeout=60) as http:
+            assert http.get("/healthz").status_code == 200
+            begun.wait()
+            told["write"].append(http.post(ITEMS, json={"items": items}).json())
 
     def search() -> None:
         with httpx.Client(base_url=served.url, timeout=60) as http:
@@ -166,6 +172,7 @@ def test_sigterm_ends_it_when_all_is_answered_and_written(served: Served, tmp_pa
     assert status_of(kept.recv(65_536)) == 200
     begun.wait()
     until(lambda: len(told["search"]) > 8)
+    until(lambda: bool(told["write"]) or writes_begun(served.url))
     served.process.send_signal(signal.SIGTERM)
     for thread in threads:
         thread.join()
