@@ -2,10 +2,10 @@
 
     python -m benchmarks.shop_relevance DATA WORK
 
-DATA has ``fashion/products.csv`` (id, title, image, gender, articleType, subCategory, baseColour, season, usage) and the
-pictures. All products are indexed as a shop's, with picture and title; but those 837 that the built-in model was not
-trained on with their picture alone. Each of these is asked for in seven ways (``asked``), by its title and by what its
-row says, distinct texts only. What an answer is worth depends on how many of the things that the query *names* are true
+DATA has ``fashion/products.csv`` (id, title, image, gender, articleType, subCategory, baseColour, season, usage) and
+the pictures. All products are indexed as a shop's, with picture and title; but those 837 that the built-in model was
+not trained on with their picture alone. Each of these is asked for in seven ways (``asked``), by its title and by what
+its row says, distinct texts only. What an answer is worth depends on how many of the things that the query *names* are true
 of it (``GRADINGS``); nobody is given a product to find that the query does not describe.
 
 Half of the held-out products are for choosing (weights, and all else about the ranking: ``--choose`` shows them alone);
@@ -34,7 +34,7 @@ from mmsearch.ranking import reciprocal_rank_fusion
 from mmsearch.training.pairs import HELD_OUT
 
 SEED = 20261125
-WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.6)
+WEIGHTS = (0.3, 0.4, 0.5, 0.6)
 DEEP = 100
 """So many of either list go into reciprocal rank fusion."""
 
@@ -212,7 +212,8 @@ class Sample:
         """The 95 % interval of a difference (q,), of one kind or as the mean over all kinds."""
         names = np.unique(self.kinds) if kind is None else [kind]
         means = [
-            self.counts[:, self.kinds == name] @ ahead[self.kinds == name]
+            self.counts[:, self.kinds == name]
+            @ ahead[self.kinds == name]
             / self.counts[:, self.kinds == name].sum(axis=1)
             for name in names
         ]
@@ -254,7 +255,9 @@ def main() -> None:
                 )
                 for query in queries
             ]
-            pages = [page for n in range(0, len(wanted), 50) for page in engine.results_of(wanted[n : n + 50])]
+            pages = [
+                page for n in range(0, len(wanted), 50) for page in engine.results_of(wanted[n : n + 50])
+            ]
             return [[place[hit.item.key] for hit in page.hits] for page in pages]
 
         lists = {"vector": found(None, DEEP), "text": found(1.0, DEEP)}

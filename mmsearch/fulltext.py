@@ -22,7 +22,7 @@ from mmsearch.catalog import Catalog
 from mmsearch.column import Vocabulary
 from mmsearch.columns import Columns
 from mmsearch.database import chunks, listed
-from mmsearch.words import stems, words
+from mmsearch.words import stems, tied, words
 
 K1 = 1.2
 """How soon more of the same word counts no more."""
@@ -99,8 +99,8 @@ class FullText:
 
     @functools.cached_property
     def documents(self) -> int:
-        """Number of items, also of those that say nothing."""
-        return int(np.count_nonzero(self.slot_of >= 0))
+        """Number of items that say something: photos without a word make no word rarer."""
+        return int(np.count_nonzero(self.lengths[:, self.rows >= 0].any(axis=0)))
 
     def postings(self, code: int) -> Postings:
         """Where the stem ``code`` is."""
@@ -124,10 +124,9 @@ class FullText:
         often += text / (1 - B_TEXT + B_TEXT * long[1])
         return self.rows[slots], idf * often * (K1 + 1) / (K1 + often)
 
-    def ideal(self, code: int) -> float:
-        """The BM25 of the stem ``code`` in an item whose title is of the usual length and holds it once."""
-        holding = self.frequency(code)
-        return self._rarity(holding) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) if holding else 0.0
+    def ideal(self, holding: float) -> float:
+        """The BM25 of a word that so many items hold, in one whose title is of the usual length and holds it once."""
+        return self._rarity(holding) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT)
 
     @functools.cached_property
     def silent(self) -> NDArray[np.bool_]:
@@ -137,19 +136,28 @@ class FullText:
         mask[self.rows[says]] = False
         return mask
 
-    def _rarity(self, holding: int) -> float:
+    def _rarity(self, holding: float) -> float:
         """The inverse document frequency of a word that so many items hold."""
         return math.log(1 + (self.documents - holding + 0.5) / (holding + 0.5))
 
     def frequency(self, code: int) -> int:
         """How many items hold the stem ``code``."""
-        return len(self.postings(code)[0])
+        known = self._frequencies.get(code)
+        if known is None:
+            known = self._frequencies[code] = len(self.postings(code)[0])
+        return known
+
+    @functools.cached_property
+    def _frequencies(self) -> dict[int, int]:
+        return {}
 
     @functools.cached_property
     def _means(self) -> NDArray[np.float64]:
-        """Mean length of titles and of texts, (2, 1)."""
-        sums: NDArray[np.float64] = self.lengths[:, self.rows >= 0].sum(axis=1, keepdims=True)
-        return sums / max(self.documents, 1)
+        """Mean length of titles and of texts, of the items that have one, (2, 1)."""
+        live = self.lengths[:, self.rows >= 0]
+        counts = np.maximum(np.count_nonzero(live, axis=1), 1)
+        means: NDArray[np.float64] = live.sum(axis=1, keepdims=True) / counts[:, np.newaxis]
+        return means
 
     def advance(self, catalog: Catalog, collection: int, columns: Columns) -> FullText:
         """This state brought up to that of the columns, which follow from those it was read with.
@@ -261,11 +269,14 @@ def _sorted(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Said:
-    """What an item says: the words of its title and of its other texts, and a hash of where they come from."""
+    """What an item says: the words of its title and of its other texts, how many these are (words that are tied
+    together are counted apart, and found also as one), and a hash of where they come from.
+    """
 
     row: int
     title: list[str]
     texts: list[str]
+    lengths: tuple[int, int]
     mark: int
 
 
@@ -281,7 +292,7 @@ def _counted(
                 code = surfaces[word] = vocabulary.code(stems([word])[0])
             before = counts.get(code, (0, 0))
             counts[code] = (before[0] + in_title, before[1] + 1 - in_title)
-    return counts, (len(said.title), len(said.texts))
+    return counts, said.lengths
 
 
 def _present(columns: Columns) -> NDArray[np.bool_]:
@@ -312,8 +323,12 @@ def _changed(catalog: Catalog, collection: int, since: int, columns: Columns) ->
             found = []
             for item, row in zip(np.array(some)[known].tolist(), rows[known].tolist(), strict=True):
                 title, own = titles[item] or "", texts.get(item, [])
-                said = words("\n".join(text for _, text in own if text != title))
-                found.append(_Said(row, words(title), said, hash((title, *(part for part, _ in own)))))
+                mark = hash((title, *(part for part, _ in own)))
+                fields = (title, "\n".join(text for _, text in own if text != title))
+                apart = [words(text) for text in fields]
+                whole = [[one for _, _, one in tied(text)] for text in fields]
+                lengths = (len(apart[0]), len(apart[1]))
+                found.append(_Said(row, apart[0] + whole[0], apart[1] + whole[1], lengths, mark))
             stems(list({word for said in found for word in (*said.title, *said.texts)}))  # in one go
             yield found
 

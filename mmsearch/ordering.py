@@ -13,12 +13,12 @@ from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.errors import QueryError
 from mmsearch.ranked import Ranked, marginal_relevance
-from mmsearch.ranking import Scale, boosted, compose, convex, products
+from mmsearch.ranking import Scale, boosted, compose, convex, products, standard, trust
 from mmsearch.search import scales, with_copies
 from mmsearch.shapes import Boost, Sort
 from mmsearch.types import Modality, Query, Term, Vector
 from mmsearch.view import State
-from mmsearch.wording import Wording, understood
+from mmsearch.wording import Found, Wording
 
 if TYPE_CHECKING:
     from mmsearch.engine import Engine
@@ -28,6 +28,12 @@ DIVERSIFIED = 100
 
 RESCORED = 512
 """So many of the best items, and as many of the best text matches, are scored exactly where a matrix only estimates."""
+
+USUAL = 0.1
+"""A query of words that are more frequent than this share of the items is not judged by them alone."""
+
+CODES = 0.9
+"""The weight of the text in a query that is nothing but a model's number."""
 
 MOST_BOOST = 1e12
 """All boosts of an item together lift or lower its score by so much at most."""
@@ -66,7 +72,7 @@ class Made:
 class Order:
     """What makes the order of one query at one state. ``encoded``: its terms as vectors, with their modalities.
 
-    ``text``: all that the query says in words.
+    ``text``: all that the query says in words, and ``wording`` what these stand for here, if they count.
     """
 
     engine: Engine
@@ -74,6 +80,7 @@ class Order:
     query: Query
     encoded: Sequence[tuple[Vector, Modality | None]]
     text: str
+    wording: Wording | None
 
     def made(self) -> Made:
         """The order, made now."""
@@ -83,25 +90,16 @@ class Order:
         hidden = [*query.hidden, *(key for rule in rules for key in rule.hidden)]
         eligible = state.present(query.modality)
         eligible[self.state.rows_of_keys(hidden)] = False
-        wording = None
-        if query.hybrid or query.highlight:
-            assert state.full_text is not None
-            wording = understood(
-                self.text,
-                state.full_text,
-                typos=query.typos,
-                prefix=query.prefix,
-                synonyms=state.settings.synonyms if query.settings else None,
-            )
         chosen = eligible & state.columns.mask(query.where, query.path)
-        text, every, ideal = np.zeros(n), np.zeros(n, np.bool_), 0.0
-        if query.hybrid and wording is not None and state.full_text is not None:
-            text, every = wording.scores(state.full_text, n)
-            ideal = wording.ideal(state.full_text)
+        found: list[Found] = []
+        if query.hybrid and self.wording is not None and state.full_text is not None:
+            found = self._named(self.wording.found(state.full_text, n))
+        text = np.sum([one.scores for one in found], axis=0) if found else np.zeros(n)
         near, vector, scale, excluded = self._vector_scores(chosen, text)
         eligible[excluded] = False
         if query.min_score is not None and near is not None:
-            eligible &= (near >= query.min_score) | (every if query.hybrid else False)
+            every = np.logical_and.reduce([one.every for one in found]) if found else False
+            eligible &= (near >= query.min_score) | every
         if query.hybrid and query.text_weight == 1 and self.text:
             eligible &= text > 0
         chosen &= eligible
@@ -109,13 +107,11 @@ class Order:
         scores = np.zeros(n) if near is None else np.where(np.isfinite(near), near, 0.0).astype(np.float64)
         if near is not None:
             stages["vector"] = scores
-        if near is None and not ideal:
+        if near is None and not text.any():
             scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
         elif query.hybrid:
-            assert state.full_text is not None
             stages["text"] = text
-            weight = query.text_weight if near is not None else 1.0
-            scores = stages["fused"] = convex(scores, text, chosen, weight, ideal, state.full_text.silent)
+            scores = stages["fused"] = self._fused(scores if near is not None else None, chosen, found)
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added
@@ -145,11 +141,50 @@ class Order:
             stages if query.explain else {},
             vector,
             scale,
-            wording,
+            self.wording,
             pinned,
             chosen_by,
             notices,
         )
+
+    def _fused(self, near: Scores | None, chosen: Mask, found: Sequence[Found]) -> Scores:
+        """Scores of a hybrid query: BM25 over what a full match has, each word as far as it is trusted, and the vector
+        scores. The less of the query the words known here make up, the more the vector counts; what names a model or
+        the like only words can find.
+        """
+        full_text = self.state.full_text
+        assert full_text is not None
+        apart = standard(near, chosen) if near is not None else np.zeros(self.state.n)
+        usual = full_text.ideal(max(1.0, USUAL * full_text.documents))
+        asked = max(sum(one.ideal for one in found), usual)
+        text, judged, codes = np.zeros(self.state.n), 0.0, 0.0
+        for one in found:
+            holding = one.scores > 0
+            if not holding.any():
+                continue
+            share = trust(apart[holding & chosen]) if near is not None and not one.code else 1.0
+            text += share * one.scores
+            judged += share * one.ideal
+            codes += one.ideal if one.code else 0.0
+        if not judged:
+            return apart / 3
+        if near is None:
+            return text / asked
+        weight = self.query.text_weight * judged / asked
+        weight = max(weight, CODES * codes / asked)
+        return convex(apart, text / judged, weight, full_text.silent & (text == 0))
+
+    def _named(self, found: Sequence[Found]) -> list[Found]:
+        """What was found, and in full the item whose key was given."""
+        rows = self.state.rows_of_keys([self.text.strip()])
+        if not len(rows):
+            return list(found)
+        own = np.zeros(self.state.n, np.bool_)
+        own[rows] = True
+        return [
+            Found(np.where(own, one.ideal, one.scores), one.every | own, one.ideal, code=True)
+            for one in found
+        ]
 
     def _vector_scores(
         self, chosen: Mask, text: Scores

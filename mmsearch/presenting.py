@@ -10,17 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
-from mmsearch.shapes import Group, Highlight, Stage
-from mmsearch.types import Hit, Item, Part, Query
+from mmsearch.highlighting import Highlighter
+from mmsearch.shapes import Group, Stage
+from mmsearch.types import Hit, Item, Query
 from mmsearch.view import State
-from mmsearch.wording import Wording
-from mmsearch.words import spans, stems
 
 if TYPE_CHECKING:
     from mmsearch.ordering import Made
-
-SNIPPET = 200
-"""So many characters of a text a highlight shows, about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +55,9 @@ def present(page: Page) -> list[Hit]:
         for row in replaced:
             if (item := now.get(id_of[row])) is not None and item.parts:
                 best[row], parts[item.parts[0].id] = item.parts[0].id, item.parts[0]
+    marker = None
+    if query.highlight and made.wording is not None and page.state.full_text is not None:
+        marker = Highlighter(made.wording, page.state.full_text)
     copies = _copies(page, items)
     values = _group_values(page) if grouped else {}
 
@@ -74,7 +73,7 @@ def present(page: Page) -> list[Hit]:
             part=part,
             copies=copies.get(item.id, ()),
             group=group,
-            highlights=_highlights(item, made.wording, page.state) if query.highlight else (),
+            highlights=marker.highlights(item, part.id) if marker else (),
             explanation=_explained(page, row) if query.explain else (),
             pinned=row in pinned,
         )
@@ -176,38 +175,3 @@ def _said(page: Page, row: int) -> str:
         full_text.stems[code] for code in wording.codes if row in full_text.rows[full_text.postings(code)[0]]
     ]
     return " ".join(sorted(found))
-
-
-def _highlights(item: Item, wording: Wording | None, state: State) -> tuple[Highlight, ...]:
-    if wording is None or state.full_text is None:
-        return ()
-    wanted = {state.full_text.stems[code] for code in wording.codes}
-    highlights = []
-    if item.title and (there := _spans(item.title, wanted)):
-        highlights.append(Highlight(field="title", text=item.title, spans=there))
-    texts = [
-        (_spans(part.text, wanted), part) for part in item.parts if part.text and part.text != item.title
-    ]
-    found = max(texts, key=lambda pair: len(pair[0]), default=None)
-    if found is not None and found[0]:
-        highlights.append(_snippet(*found))
-    return tuple(highlights)
-
-
-def _spans(text: str, wanted: set[str]) -> list[tuple[int, int]]:
-    found = spans(text)
-    known = stems([word for _, _, word in found])
-    return [(start, end) for (start, end, _), stem in zip(found, known, strict=True) if stem in wanted]
-
-
-def _snippet(places: Sequence[tuple[int, int]], part: Part) -> Highlight:
-    """The stretch of a text with its first match, cut between words."""
-    text = part.text or ""
-    start = max(places[0][0] - SNIPPET // 4, 0)
-    if start:
-        start = text.find(" ", start, places[0][0]) + 1 or start
-    end = min(start + SNIPPET, len(text))
-    if end < len(text):
-        end = max(text.rfind(" ", start, end), places[0][1])
-    inside = tuple((a - start, b - start) for a, b in places if a >= start and b <= end)
-    return Highlight(field="text", text=text[start:end], spans=inside)

@@ -97,28 +97,34 @@ def reciprocal_rank_fusion(lists: Sequence[Sequence[_H]], constant: float = 60.0
     return dict(sorted(scores.items(), key=lambda pair: -pair[1]))
 
 
+def standard(scores: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Scores (n,) in standard deviations above their mean, both taken over the ``chosen``; 0 where all are alike."""
+    spread = float(scores[chosen].std()) if chosen.any() else 0.0
+    return (scores - float(scores[chosen].mean())) / spread if spread > 1e-9 else np.zeros(len(scores))
+
+
+def trust(near: NDArray[np.float64]) -> float:
+    """How much a word counts whose items have these standard scores (m,) by their vectors: 0.1 .. 1.
+
+    It counts fully where they lie a standard deviation nearer to the query than others: a word that means something
+    to the query sets its items apart, and "a", "the" or "looking for" do not. Few items say little, so two more are
+    thought of that do.
+    """
+    return float(np.clip((near.sum() + 2) / (len(near) + 2), 0.1, 1.0))
+
+
 def convex(
-    vector: NDArray[np.float64],
-    text: NDArray[np.float64],
-    chosen: NDArray[np.bool_],
-    weight: float,
-    ideal: float,
-    silent: NDArray[np.bool_],
+    near: NDArray[np.float64], text: NDArray[np.float64], weight: float, silent: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Hybrid scores (n,): (1 - weight) * vector score + weight * text score, each brought to about 0 .. 1 first.
+    """Hybrid scores (n,): (1 - weight) * near / 3 + weight * text.
 
     Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023), find that such a sum
-    beats reciprocal ranks; so it does in ``benchmarks/shop_relevance.py``. Vector scores count in units of four
-    standard deviations above their mean over the ``chosen`` rows. Text scores, 0 where no word is, count in units of
-    ``ideal``, what an item would score whose title holds every word. Whoever says nothing in words (``silent``), as a
-    bare photo, is not judged by words: its vector score stands for both. Without words to look for (``ideal`` is 0)
-    the vector score stands alone.
+    beats reciprocal ranks; so it does in ``benchmarks/shop_relevance.py``. ``near`` are standard scores of the vectors:
+    the best of some thousand items lie three to five deviations above the mean. ``text`` is 0 where no word is, about 1
+    where all are. Whoever says nothing in words (``silent``), as a bare photo, is not judged by them: its vector stands
+    for both.
     """
-    spread = float(vector[chosen].std()) if chosen.any() else 0.0
-    near = (vector - float(vector[chosen].mean())) / (4 * spread) if spread > 1e-9 else np.zeros(len(vector))
-    if ideal <= 0:
-        return near
-    return (1 - weight) * near + weight * np.where(silent, near, text / ideal)
+    return (1 - weight) * near / 3 + weight * np.where(silent, near / 3, text)
 
 
 def boosted(scores: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ The stages, in their order:
 1. The filter, hidden keys, and what has no part of the modality asked for: what is left is *chosen*.
 2. The vector score of each item: the best cosine of its parts, on one scale if they are of several modalities.
    ``min_score`` drops what lies below, but not, in a hybrid query, what holds every word.
-3. In a hybrid query BM25 of title and texts, fused in (``mmsearch.ranking.convex``).
+3. In a hybrid query BM25 of title and texts, fused in (``mmsearch.ranking.convex``). A word that is surely misspelt is
+   encoded as it was meant.
 4. Taste, then boosts.
 5. The order: by attributes if sorted, then by score, then by id; byte-identical items once, variants once a group.
 6. Pins in front; the first hundred of the rest diversified if asked for.
@@ -36,8 +37,9 @@ from mmsearch.ordering import Made, Mask, Order, group_codes
 from mmsearch.presenting import Page, present
 from mmsearch.ranked import Ranked
 from mmsearch.shapes import FacetCounts, Results
-from mmsearch.types import Query, Vector
-from mmsearch.view import View
+from mmsearch.types import Modality, Query, Term, Vector
+from mmsearch.view import State, View
+from mmsearch.wording import Wording, understood
 
 if TYPE_CHECKING:
     from mmsearch.engine import Engine
@@ -74,16 +76,22 @@ def results(engine: Engine, view: View, kept: Kept, queries: Sequence[Query]) ->
     """A page of each query. See ``Engine.results``."""
     for query in queries:
         _check(query)
-    words = list(dict.fromkeys(term.text for q in queries if _encodes(q) for term in q.terms if term.text))
+    requests = [_Request.read(engine, view, kept, query) for query in queries]
+    texts = list(dict.fromkeys(text for request in requests for text in request.texts))
     vectors: dict[str, Vector] = {}
-    if len(words) > 1 and all(word.strip() for word in words):
-        vectors = dict(zip(words, engine.encoder.encode_texts(words), strict=True))
-    return [_Request(engine, view, kept, query, vectors).page() for query in queries]
+    if len(texts) > 1 and all(text.strip() for text in texts):
+        vectors = dict(zip(texts, engine.encoder.encode_texts(texts), strict=True))
+    return [request.page(vectors) for request in requests]
 
 
 def _encodes(query: Query) -> bool:
     """Whether the terms of a query are needed as vectors."""
     return query.text_weight < 1 or not query.hybrid
+
+
+def _is_text(term: Term) -> bool:
+    others = (term.image, term.audio, term.item, term.vector)
+    return term.text is not None and all(other is None for other in others)
 
 
 def _check(query: Query) -> None:
@@ -106,41 +114,71 @@ def _check(query: Query) -> None:
         )
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Request:
-    """One query on its way."""
+    """One query on its way: the state that it is answered from, and what its words stand for there. ``terms`` are its
+    terms as they are encoded (none: nothing is), with the vectors of those that are no texts.
+    """
 
     engine: Engine
-    view: View
     kept: Kept
     query: Query
-    vectors: Mapping[str, Vector]
+    digest: str
+    cursor: cursors.Cursor | None
+    state: State
+    text: str
+    wording: Wording | None
+    terms: Sequence[tuple[Term, tuple[Vector, Modality | None] | None]]
 
-    def page(self) -> Results:
-        query = self.query
-        text = " ".join(term.text for term in query.terms if term.text and term.weight > 0)
+    @classmethod
+    def read(cls, engine: Engine, view: View, kept: Kept, query: Query) -> _Request:
+        """All that may be known before texts are encoded."""
         digest, cursor = cursors.digest(query), None
         if query.cursor is not None:
-            cursor = cursors.decode(query.cursor, self.engine.catalog.uuid)
+            cursor = cursors.decode(query.cursor, engine.catalog.uuid)
             if cursor.query != digest:
                 raise QueryError(
                     "the cursor is of another query: only k, facets, fields, highlight and explain may change"
                 )
-        vectors = (
-            [ordering.encoded(self.engine, term, self.vectors) for term in query.terms]
-            if _encodes(query)
-            else []
+        terms = [
+            (term, None if _is_text(term) else ordering.encoded(engine, term))
+            for term in (query.terms if _encodes(query) else ())
+        ]
+        seeing = bool(terms or query.examples or query.taste or query.diversity)
+        asked = {vector[1] if vector else Modality.TEXT for _, vector in terms}
+        state = view.state(
+            query.modality, asked=asked if seeing else None, words=query.hybrid or query.highlight
         )
-        seeing = bool(vectors or query.examples or query.taste or query.diversity)
-        state = self.view.state(
-            query.modality,
-            asked={modality for _, modality in vectors} if seeing else None,
-            words=query.hybrid or query.highlight,
-        )
-        self.state = state
+        text = " ".join(term.text for term in query.terms if term.text and term.weight > 0)
+        wording = None
+        if state.full_text is not None:
+            wording = understood(
+                text,
+                state.full_text,
+                typos=query.typos,
+                prefix=query.prefix,
+                synonyms=state.settings.synonyms if query.settings else None,
+                **({"knows": engine.encoder.knows} if terms else {}),
+            )
+            if query.hybrid:
+                terms = [
+                    (dataclasses.replace(term, text=wording.mended(term.text)) if term.text else term, vector)
+                    for term, vector in terms
+                ]
+        return cls(engine, kept, query, digest, cursor, state, text, wording, terms)
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """What of it is to be encoded."""
+        return [term.text for term, _ in self.terms if term.text]
+
+    def page(self, vectors: Mapping[str, Vector]) -> Results:
+        """The page, given what vectors of texts were made already."""
+        query, state, cursor, digest = self.query, self.state, self.cursor, self.digest
         made = self.kept.get(digest, cursor.revision) if cursor else None
         if made is None or made.origin is not state.columns.origin:
-            made = Order(self.engine, state, query, vectors, text).made()
+            encoded = [vector or ordering.encoded(self.engine, term, vectors) for term, vector in self.terms]
+            made = Order(self.engine, state, query, encoded, self.text, self.wording).made()
             start = 0
             if cursor is not None:
                 start = cursor.place if made.revision == cursor.revision else self._resumed(made, cursor)

@@ -147,8 +147,10 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Highlight:
-    """Where words of the query are: ``spans`` of (start, end) characters in ``text``. ``field``: "title", or "text" for
-    the best of the item's other texts (cut to a snippet around its first match; ``...`` is not added).
+    """Where words of the query are: ``spans`` of (start, end) characters in ``text``, which is as it was indexed:
+    escape it. ``field``: "title", or "text" for the stretch of the item's other texts, 200 characters at most, that
+    says most of the query (``...`` is not added). Words that a quarter of the items hold, or of one or two letters, are
+    marked only in a row with others, unless the query has no others.
     """
 
     field: Literal["title", "text"]

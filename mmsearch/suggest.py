@@ -30,8 +30,13 @@ def suggestions(catalog: Catalog, collection: int, view: View, text: str, k: int
             found.setdefault(" ".join(words(query)), Suggestion(text=query, source="query", count=count))
     wording = understood(text, state.full_text, prefix=True)
     rows = None
-    for asked in (asked for span in wording.spans for asked in span.asked):
-        here = {row for code in asked.codes for row in rows_with(state.full_text, [code]).tolist()}
+    for span in wording.spans:
+        sets = [
+            {row for code in asked.codes for row in rows_with(state.full_text, [code]).tolist()}
+            for asked in span.asked
+        ]
+        here = set.intersection(*sets)
+        here.update(*(rows_with(state.full_text, codes).tolist() for codes in span.instead))
         rows = here if rows is None else rows & here
     ids = state.columns.item_ids[sorted(rows or ())][:_LOOKED_AT].tolist()
     items = [item for item in catalog.existing(collection, ids, fields=()).values() if item.title]

@@ -243,7 +243,7 @@ class Query:
     hidden: Sequence[str] = ()
     examples: Examples | None = None
     taste: Taste | None = None
-    text_weight: float = 0.3
+    text_weight: float = 0.5
     typos: bool = True
     prefix: bool = False
     diversity: float = 0.0

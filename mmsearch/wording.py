@@ -5,14 +5,15 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.fulltext import FullText
 from mmsearch.shapes import Correction, Synonym
-from mmsearch.words import stems, words
+from mmsearch.words import spans, stems, words
 
 Stems = tuple[str, ...]
 
@@ -41,56 +42,79 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Some words of the query in a row, and synonyms for them: codes that must all be there, with their weight."""
+    """Some words of the query in a row, and what stands for them: codes that must all be there, with their weight."""
 
     asked: Sequence[Asked]
     instead: Sequence[Sequence[int]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
+class Found:
+    """What a span finds: BM25 of each item row (n,), 0 where no word is; which rows hold all of it; what an item of the
+    usual length scores whose title holds it once (of a word that nobody holds: what it would); whether it names a size,
+    a model or the like.
+    """
+
+    scores: NDArray[np.float64]
+    every: NDArray[np.bool_]
+    ideal: float
+    code: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Wording:
-    """The words of a query as a collection knows them."""
+    """The words of a query as a collection knows them. ``mends``: of misspelt words what was surely meant."""
 
     spans: Sequence[Span]
     corrections: Sequence[Correction]
+    mends: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def scores(self, full_text: FullText, n: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """BM25 of each item row (n,), 0 where no word is; and which rows hold every word.
-
-        A word counts as the best of what it may be; a synonym of several words where all of them are.
+    def found(self, full_text: FullText, n: int) -> list[Found]:
+        """What each span finds. A word counts as the best of what it may be; what stands for several words where all of
+        it is, and then as much as they would.
         """
-        total, every = np.zeros(n), np.full(n, bool(self.spans))
-        for span in self.spans:
-            found, all_here = np.zeros(n), np.ones(n, np.bool_)
-            for asked in span.asked:
-                score = _best(full_text, asked.codes, n)
-                found += score
-                all_here &= score > 0
-            for codes in span.instead:
-                pieces = [_best(full_text, {code: 1.0}, n) for code in codes]
-                whole = np.sum(pieces, axis=0)
-                whole[np.min(pieces, axis=0) == 0] = 0
-                np.maximum(found, whole, out=found)
-                all_here |= whole > 0
-            total += found
-            every &= all_here
-        return total, every
+        return [self._found(span, full_text, n) for span in self.spans]
 
-    def ideal(self, full_text: FullText) -> float:
-        """What an item of the usual length scores whose title holds every word once."""
-        return sum(
-            max((weight * full_text.ideal(code) for code, weight in asked.codes.items()), default=0.0)
-            for span in self.spans
+    def _found(self, span: Span, full_text: FullText, n: int) -> Found:
+        total, every = np.zeros(n), np.ones(n, np.bool_)
+        for asked in span.asked:
+            scores = _best(full_text, asked.codes, n)
+            total += scores
+            every &= scores > 0
+        wholes = [sum(full_text.ideal(full_text.frequency(code)) for code in codes) for codes in span.instead]
+        ideal = sum(
+            max((weight * full_text.ideal(full_text.frequency(code)) for code, weight in asked.codes.items()))
+            if asked.codes
+            else full_text.ideal(0)
             for asked in span.asked
-        ) or max(
-            (sum(map(full_text.ideal, codes)) for span in self.spans for codes in span.instead), default=0.0
         )
+        if wholes and not any(asked.codes for asked in span.asked):
+            ideal = max(wholes)
+        for codes, own in zip(span.instead, wholes, strict=True):
+            pieces = [_best(full_text, {code: 1.0}, n) for code in codes]
+            whole = np.sum(pieces, axis=0) * (ideal / own if own else 0.0)
+            whole[np.min(pieces, axis=0) == 0] = 0
+            np.maximum(total, whole, out=total)
+            every |= whole > 0
+        return Found(total, every, ideal, any(_is_code(asked.word) for asked in span.asked))
+
+    def mended(self, text: str) -> str:
+        """A text of the query with its misspelt words as they were meant."""
+        for start, end, word in reversed(spans(text) if self.mends else ()):
+            text = text[:start] + self.mends.get(word, text[start:end]) + text[end:]
+        return text
 
     @functools.cached_property
     def codes(self) -> frozenset[int]:
         """All stems that count."""
         found = {code for span in self.spans for asked in span.asked for code in asked.codes}
         return frozenset(found.union(*(codes for span in self.spans for codes in span.instead)))
+
+
+def _is_code(word: str) -> bool:
+    """Whether a word is the number of a model, a size with letters or the like: 501, a479, 3xl."""
+    digits = sum(letter.isdigit() for letter in word)
+    return digits > 2 or 0 < digits < len(word)
 
 
 def _best(full_text: FullText, codes: Mapping[int, float], n: int) -> NDArray[np.float64]:
@@ -108,52 +132,94 @@ def understood(
     typos: bool = True,
     prefix: bool = False,
     synonyms: Mapping[Stems, Sequence[Stems]] | None = None,
+    knows: Callable[[str], bool | None] = lambda word: None,
 ) -> Wording:
     """The words of a query.
 
     ``prefix``: the last word may be the beginning of one, unless something follows it. ``synonyms``: see
-    ``synonym_table``.
+    ``synonym_table``. ``knows``: see ``Encoder.knows``; what the encoder knows is no misspelt word, and what it does
+    not know is better read as it was meant (``Wording.mended``).
     """
     said = words(text)
-    stemmed = stems(said)
     beginning = len(said) - 1 if prefix and text[-1:].isalnum() else -1
     asked: list[Asked] = []
     corrections: list[Correction] = []
-    for place, (word, stem) in enumerate(zip(said, stemmed, strict=True)):
+    mends: dict[str, str] = {}
+    for place, (word, stem) in enumerate(zip(said, stems(said), strict=True)):
         codes: dict[int, float] = {}
-        code = full_text.stems.codes.get(stem)
-        if code is not None and full_text.frequency(code):
+        if (code := _known(stem, full_text)) is not None:
             codes[code] = 1.0
         if place == beginning:
             for code in _endings(word, full_text):
                 codes.setdefault(code, PREFIX_WEIGHT)
-        if not codes and typos and (near := corrected(word, full_text)):
-            codes = {full_text.surfaces[other]: TYPO_WEIGHT**away for other, away in reversed(near)}
-            corrections.append(Correction(word=word, used=tuple(other for other, _ in near)))
+        if not codes and typos and not _joins(said, place, full_text) and not (whole := knows(word)):
+            if near := corrected(word, full_text):
+                codes = {full_text.surfaces[other]: TYPO_WEIGHT**away for other, away in reversed(near)}
+                corrections.append(Correction(word=word, used=tuple(other for other, _ in near)))
+                if whole is False:
+                    mends[word] = near[0][0]
+            elif pieces := _pieces(word, full_text):
+                asked += [Asked(piece, {full_text.surfaces[piece]: 1.0}) for piece in pieces]
+                corrections.append(Correction(word=word, used=(" ".join(pieces),)))
+                mends[word] = " ".join(pieces)
+                continue
         asked.append(Asked(word, codes))
-    return Wording(tuple(_spans(asked, stemmed, full_text, synonyms or {})), tuple(corrections))
+    return Wording(tuple(_spans(asked, full_text, synonyms or {})), tuple(corrections), mends)
+
+
+def _known(stem: str, full_text: FullText) -> int | None:
+    """The code of a stem that the collection has now."""
+    code = full_text.stems.codes.get(stem)
+    return code if code is not None and full_text.frequency(code) else None
+
+
+def _joins(said: Sequence[str], place: int, full_text: FullText) -> bool:
+    """Whether a word is one with its neighbour: ``hand bag``."""
+    return any(
+        _known(stem, full_text) is not None
+        for stem in stems(
+            [left + right for left, right in itertools.pairwise(said[max(place - 1, 0) : place + 2])]
+        )
+    )
+
+
+def _pieces(word: str, full_text: FullText) -> list[str]:
+    """Two words of the collection that were written as one, cut where the rarer one is most frequent."""
+    cuts = [(word[:at], word[at:]) for at in range(2, len(word) - 1)] if word.isalpha() else []
+    known = [
+        (min(full_text.frequency(full_text.surfaces[piece]) for piece in pieces), pieces)
+        for pieces in cuts
+        if all(piece in full_text.surfaces for piece in pieces)
+    ]
+    often, pieces = max(known, default=(0, ("", "")))
+    return list(pieces) if often else []
 
 
 def _spans(
-    asked: Sequence[Asked],
-    stemmed: Sequence[str],
-    full_text: FullText,
-    synonyms: Mapping[Stems, Sequence[Stems]],
-) -> list[Span]:
-    """The words in spans: the longest that have synonyms first, from the left."""
+    asked: Sequence[Asked], full_text: FullText, synonyms: Mapping[Stems, Sequence[Stems]]
+) -> Iterator[Span]:
+    """The words in spans, from the left: the longest that have synonyms, two that are also written as one, one."""
+    stemmed = stems([word.word for word in asked])
     longest = max(map(len, synonyms), default=0)
-    spans: list[Span] = []
     place = 0
     while place < len(asked):
+        here = asked[place : place + 1]
         length = next((n for n in range(longest, 0, -1) if tuple(stemmed[place : place + n]) in synonyms), 0)
-        instead = [
-            [full_text.stems.codes[stem] for stem in other]
-            for other in (synonyms[tuple(stemmed[place : place + length])] if length else ())
-            if all(stem in full_text.stems.codes for stem in other)
-        ]
-        spans.append(Span(asked[place : place + max(length, 1)], instead))
+        others = list(synonyms[tuple(stemmed[place : place + length])]) if length else []
+        if length > 1:
+            here = asked[place : place + length]
+        elif place + 1 < len(asked):
+            joined = asked[place].word + asked[place + 1].word
+            (stem,) = stems([joined])
+            if (code := _known(stem, full_text)) is not None:
+                others = [tuple(stemmed[place : place + 2]), *synonyms.get((stem,), ())]
+                here = [Asked(joined, {code: 1.0})]
+                length = 2
+        instead = [[_known(stem, full_text) for stem in other] for other in others]
+        yield Span(
+            here, [[code for code in codes if code is not None] for codes in instead if None not in codes]
+        )
         place += max(length, 1)
-    return spans
 
 
 def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:

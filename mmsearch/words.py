@@ -2,7 +2,8 @@
 
 A word is a run of letters and digits; an apostrophe within it belongs to it. Words compare without case and accents,
 without the genitive's ``'s``, and by their stem: that of SQLite's own Porter stemmer (Porter, "An algorithm for suffix
-stripping", 1980), so that ``shirts`` finds ``shirt``.
+stripping", 1980), so that ``shirts`` finds ``shirt``. Words that are tied together (``t-shirt``, ``H&M``, ``U.S.``) are
+also one: ``tshirt``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+(?:['’](?:[^\W_]|[\u0300-\u036f])+)*")
+_LETTERS = r"(?:[^\W_]|[\u0300-\u036f])+(?:['’](?:[^\W_]|[\u0300-\u036f])+)*"
+_WORD = re.compile(_LETTERS)
+_TIED = re.compile(rf"{_LETTERS}(?:(?:[-‐‑&]|\.(?!\d))(?:{_LETTERS}))+")
 
 
 def words(text: str) -> list[str]:
@@ -25,6 +28,14 @@ def words(text: str) -> list[str]:
 def spans(text: str) -> list[tuple[int, int, str]]:
     """Start, end (characters) and folded form of each word of a text."""
     return [(found.start(), found.end(), folded(found[0])) for found in _WORD.finditer(text)]
+
+
+def tied(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and folded form, in one, of words tied together by a hyphen, an ``&``, or a dot that is no decimal
+    point.
+    """
+    found = ((one.start(), one.end(), one[0]) for one in _TIED.finditer(text))
+    return [(start, end, "".join(words(whole))) for start, end, whole in found]
 
 
 @functools.lru_cache(maxsize=200_000)

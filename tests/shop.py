@@ -70,9 +70,14 @@ def bm25f(
         product.key: Counter(plain_words(product.text if product.text != product.title else ""))
         for product in products
     }
-    n = len(products)
-    mean_title = sum(sum(found.values()) for found in titles.values()) / max(n, 1) or 1e-9
-    mean_text = sum(sum(found.values()) for found in texts.values()) / max(n, 1) or 1e-9
+    n = sum(bool(titles[key] or texts[key]) for key in titles)  # that say something
+    mean_title = (
+        sum(sum(found.values()) for found in titles.values()) / max(sum(map(bool, titles.values())), 1)
+        or 1e-9
+    )
+    mean_text = (
+        sum(sum(found.values()) for found in texts.values()) / max(sum(map(bool, texts.values())), 1) or 1e-9
+    )
     scores: dict[str, dict[str, float]] = {}
     for word, counts in query.items():
         holding = [key for key in titles if titles[key][word] or texts[key][word]]

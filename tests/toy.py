@@ -60,6 +60,9 @@ class ToyEncoder:
         self.encoded_texts = 0
         self.encoded_sounds = 0
 
+    def knows(self, word: str) -> bool | None:
+        return word in COLOURS
+
     def prepare_image(self, image: Image) -> Image:
         return image if image.size == (8, 8) else image.resize((8, 8))
 

@@ -63,6 +63,11 @@ class Encoder(Protocol):
         their mean. May be empty; else it has every pair of the modalities that have a mean.
         """
 
+    def knows(self, word: str) -> bool | None:
+        """Whether the text tower's vocabulary has a word (folded, see ``mmsearch.words``) as a whole, so that it is no
+        misspelt one. None: it cannot tell.
+        """
+
     def prepare_image(self, image: Image) -> Image:
         """Resize to the tower's input size by its own rule; idempotent. Called on the decode threads."""
 

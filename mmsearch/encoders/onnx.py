@@ -143,6 +143,13 @@ class OnnxEncoder:
         self._side_by_side(encode, _batches(by_length, tower.batch))
         return _unit(vectors)
 
+    def knows(self, word: str) -> bool | None:
+        """Whether the tokenizer leaves a word whole. Raises ``ModelError``."""
+        if isinstance(self._text, PackagedTextTower):
+            return None
+        tower, _, tokenizer, _ = self._text_session()
+        return len(tokenizer.encode(tower.cleaned(word), add_special_tokens=False).ids) == 1
+
     def _encode_packaged(self, tower: PackagedTextTower, texts: Sequence[str]) -> Vectors:
         head, trunk = self._trunk_session(tower)
         vectors = np.empty((len(texts), self.space.dim), np.float32)

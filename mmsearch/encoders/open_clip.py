@@ -164,6 +164,13 @@ class OpenClipEncoder:
 
         return self._side_by_side(forward, len(readable), Modality.TEXT)
 
+    def knows(self, word: str) -> bool | None:
+        """Whether the tokenizer leaves a word whole, as it does a letter. Raises ``ModelError``."""
+        loaded = self.load()
+        with self._tokenizing:
+            letter, ids = loaded.tokenizer(["a", word.encode("utf-8", "replace").decode()])
+        return int((letter != ids).sum()) <= 1
+
     def encode_audio(self, clips: Sequence[Waveform]) -> Vectors:
         """Raises ``ModelError``: open_clip's models have no ears."""
         raise ModelError(

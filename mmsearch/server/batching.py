@@ -75,6 +75,9 @@ class SharedEncoder:
     def spreads(self) -> Mapping[Modality, Mapping[Modality, float]]:
         return self.inner.spreads
 
+    def knows(self, word: str) -> bool | None:
+        return self.inner.knows(word)
+
     def prepare_image(self, image: Image) -> Image:
         return self.inner.prepare_image(image)
 

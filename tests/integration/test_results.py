@@ -132,7 +132,8 @@ class Expected:
     pins: list[str]
 
 
-def text_scores(products: Sequence[Product], said: str) -> dict[str, float]:
+def text_scores(products: Sequence[Product], said: str) -> list[dict[str, float]]:
+    """Of each word of the query the score of each product that holds it."""
     words = plain_words(said)
     found = bm25f(
         products,
@@ -142,17 +143,63 @@ def text_scores(products: Sequence[Product], said: str) -> dict[str, float]:
         b_text=B_TEXT,
         k1=K1,
     )
-    return {product.key: sum(found[word].get(product.key, 0.0) for word in words) for product in products}
+    return [found[word] for word in words]
 
 
-def rarity(products: Sequence[Product], word: str) -> float:
-    holding = sum(word in plain_words(f"{product.title} {product.text}") for product in products)
-    return float(np.log(1 + (len(products) - holding + 0.5) / (holding + 0.5)))
+def full_match(products: Sequence[Product], holding: float) -> float:
+    """What a word that so many products hold scores in a title of the usual length."""
+    n = sum(bool(plain_words(product.title + product.text)) for product in products)
+    return (
+        float(np.log(1 + (n - holding + 0.5) / (holding + 0.5)))
+        * TITLE_WEIGHT
+        * (K1 + 1)
+        / (K1 + TITLE_WEIGHT)
+    )
+
+
+def hybrid(
+    products: Sequence[Product],
+    said: Sequence[dict[str, float]],
+    near: dict[str, float] | None,
+    chosen: Sequence[str],
+    weight: float,
+) -> dict[str, float]:
+    """The scores of a hybrid query, by the formulas of ``mmsearch.ranking``. ``near``: None if only words count."""
+    cosines = [near[key] for key in chosen] if near and chosen else [0.0]
+    spread = float(np.std(cosines))
+    apart = {
+        p.key: (near[p.key] - float(np.mean(cosines))) / spread if near and spread > 1e-9 else 0.0
+        for p in products
+    }
+    silent = {p.key for p in products if not plain_words(p.title + p.text)}
+    full = [full_match(products, len(one)) for one in said]
+    asked = max(sum(full), full_match(products, max(1.0, 0.1 * (len(products) - len(silent)))))
+    trusted = []
+    for one in said:
+        those = [apart[key] for key in one if key in chosen]
+        share = min(max((sum(those) + 2) / (len(those) + 2), 0.1), 1.0) if near is not None else 1.0
+        trusted.append(share if one else 0.0)
+    judged = sum(share * ideal for share, ideal in zip(trusted, full, strict=True))
+    text = {
+        p.key: sum(share * one.get(p.key, 0.0) for share, one in zip(trusted, said, strict=True))
+        for p in products
+    }
+    if near is None:
+        return {key: score / asked for key, score in text.items()}
+    if not judged:
+        return {key: z / 3 for key, z in apart.items()}
+    weight *= judged / asked
+    return {
+        key: (1 - weight) * apart[key] / 3
+        + weight * (apart[key] / 3 if key in silent else text[key] / judged)
+        for key in apart
+    }
 
 
 def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
     words = plain_words(asked["said"])
-    bm25 = text_scores(products, asked["said"])
+    said_by = text_scores(products, asked["said"])
+    holding = {key for one in said_by for key in one}
     only_text = asked["hybrid"] and asked["text_weight"] == 1
     near = {product.key: 0.0 if only_text else product.cosine(QUERY) for product in products}
     chosen = []
@@ -164,22 +211,14 @@ def expected(products: Sequence[Product], asked: dict[str, Any]) -> Expected:
         low = not only_text and asked["min_score"] is not None and near[product.key] < asked["min_score"]
         if low and not (asked["hybrid"] and every):
             continue
-        if only_text and asked["said"] and not bm25[product.key]:
+        if only_text and asked["said"] and product.key not in holding:
             continue
         chosen.append(product)
     scores = dict(near)
     if asked["hybrid"]:
-        weight = asked["text_weight"]
-        cosines = [near[product.key] for product in chosen] or [0.0]
-        spread = float(np.std(cosines))
-        known = [word for word in words if any(word in plain_words(f"{p.title} {p.text}") for p in products)]
-        ideal = sum(rarity(products, word) * TITLE_WEIGHT * (K1 + 1) / (K1 + TITLE_WEIGHT) for word in known)
-        silent = {p.key for p in products if not plain_words(p.title + p.text)}
-        for key in scores:
-            vector = (near[key] - float(np.mean(cosines))) / (4 * spread) if spread > 1e-9 else 0.0
-            text = vector if key in silent else bm25[key] / ideal if ideal else 0.0
-            scores[key] = (1 - weight) * vector + weight * text if ideal else vector
-        if only_text and not ideal:
+        chosen_keys = [product.key for product in chosen]
+        scores = hybrid(products, said_by, None if only_text else near, chosen_keys, asked["text_weight"])
+        if only_text and not holding:
             scores = dict.fromkeys(scores, 1.0)
     greatest = max((p.attributes.get("price", 0.0) for p in products), default=0.0)
     for product in products:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mmsearch import Engine, fulltext
 from mmsearch.columns import Columns
 from mmsearch.fulltext import B_TEXT, B_TITLE, K1, TITLE_WEIGHT, FullText
 from mmsearch.shapes import Synonym
-from mmsearch.wording import corrected, edits_allowed, synonym_table, understood
+from mmsearch.wording import Wording, corrected, edits_allowed, synonym_table, understood
 from mmsearch.words import spans, stems, words
 from tests.oracle import directions
 from tests.shop import Product, bm25f, edit_distance
@@ -57,8 +58,12 @@ def read(engine: Engine) -> tuple[FullText, Columns]:
     return fulltext.read(engine.catalog, 1, columns), columns
 
 
+def total(wording: Wording, full_text: FullText, n: int) -> NDArray[np.float64]:
+    return np.sum([found.scores for found in wording.found(full_text, n)], axis=0) + np.zeros(n)
+
+
 def scores(full_text: FullText, columns: Columns, text: str) -> dict[int, float]:
-    found, _ = understood(text, full_text, typos=False).scores(full_text, len(columns.item_ids))
+    found = total(understood(text, full_text, typos=False), full_text, len(columns.item_ids))
     return {int(columns.item_ids[row]): float(found[row]) for row in np.flatnonzero(found)}
 
 
@@ -97,9 +102,9 @@ def test_words_brought_up_to_date_score_as_the_formula_says(
             id_of[key]: right["zorb"].get(key, 0.0) + right["fonk"].get(key, 0.0)
             for key in {**right["zorb"], **right["fonk"]}
         }
-        silent = len([p for p in talking if not (p.title + p.text).strip()])
+        said = [p for p in talking if (p.title + p.text).strip()]
         for state, its_columns in ((full_text, columns), (fresh, fresh_columns)):
-            assert state.documents == len(talking), silent
+            assert state.documents == len(said)
             assert scores(state, its_columns, "zorb fonk") == pytest.approx(want)
             for word in WORDS:
                 code = state.stems.codes.get(stems([word])[0])
@@ -156,7 +161,9 @@ def test_synonyms_of_several_words_count_where_all_of_them_are(engine: Engine) -
     one_way = synonym_table([Synonym(of="garment", words=["dress", "shirt"])])
 
     def found(text: str, table: dict[tuple[str, ...], list[tuple[str, ...]]]) -> set[int]:
-        result, every = understood(text, full_text, typos=False, synonyms=table).scores(full_text, 4)
+        wording = understood(text, full_text, typos=False, synonyms=table)
+        result = total(wording, full_text, 4)
+        every = np.logical_and.reduce([one.every for one in wording.found(full_text, 4)])
         assert set(np.flatnonzero(every)) <= set(np.flatnonzero(result))
         return {int(columns.item_ids[row]) for row in np.flatnonzero(result)}
 
@@ -165,9 +172,12 @@ def test_synonyms_of_several_words_count_where_all_of_them_are(engine: Engine) -
     assert found("garment", one_way) == {2, 3, 4}
     assert found("dress", one_way) == {4}
     assert found("garment", {}) == set()
-    best, _ = understood("tee", full_text, synonyms=two_way).scores(full_text, 4)
-    plain, _ = understood("t shirt", full_text).scores(full_text, 4)
-    assert best[1] == pytest.approx(plain[1])
+    (best,) = understood("tee", full_text, synonyms=two_way).found(full_text, 4)
+    (alone,) = understood("tee", full_text).found(full_text, 4)
+    plain = understood("t shirt", full_text).found(full_text, 4)
+    share = sum(one.scores[1] for one in plain) / sum(one.ideal for one in plain)
+    assert best.scores[0] == alone.scores[0]
+    assert best.scores[1] / best.ideal == pytest.approx(share), "a synonym counts as much as the word itself"
 
 
 def test_the_last_word_may_be_a_beginning(engine: Engine) -> None:
@@ -185,9 +195,7 @@ def test_the_last_word_may_be_a_beginning(engine: Engine) -> None:
 
 
 def prefixed(full_text: FullText, columns: Columns, text: str, prefix: bool) -> dict[int, float]:
-    result, _ = understood(text, full_text, typos=False, prefix=prefix).scores(
-        full_text, len(columns.item_ids)
-    )
+    result = total(understood(text, full_text, typos=False, prefix=prefix), full_text, len(columns.item_ids))
     return {int(columns.item_ids[row]): float(score) for row, score in enumerate(result)}
 
 

@@ -68,6 +68,7 @@ BELONGS_TO = {
     "ordering": "engine",
     "results": "engine",
     "presenting": "engine",
+    "highlighting": "engine",
     "cursors": "engine",
     "suggest": "engine",
     "whole": "engine",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.ranked import Ranked, marginal_relevance
-from mmsearch.ranking import boosted, convex
+from mmsearch.ranking import boosted, convex, standard, trust
 from tests.oracle import directions
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, float("inf")])
@@ -96,11 +97,20 @@ def test_a_lift_never_lowers_a_score() -> None:
     assert boosted(scores, np.full(4, 0.5)).tolist() == [-4.0, -1.0, 0.0, 0.25]
 
 
-def test_fused_scores_are_the_weighted_sum_of_both_brought_to_one() -> None:
-    vector, text = np.array([0.1, 0.3, 0.2, 0.9]), np.array([0.0, 2.0, 4.0, 9.0])
+def test_fused_scores_are_the_weighted_sum_of_both() -> None:
+    vector, text = np.array([0.1, 0.3, 0.2, 0.9]), np.array([0.0, 0.25, 0.5, 1.2])
     chosen, silent = np.array([True, True, True, False]), np.array([True, False, False, False])
-    near = np.array([-1, 1, 0, 7]) / (4 * np.sqrt(2 / 3))
-    fused = convex(vector, text, chosen, 0.25, 8.0, silent)
-    assert np.allclose(fused, [near[0], *(0.75 * near[1:] + 0.25 * text[1:] / 8)])
-    assert np.allclose(convex(vector, 0 * text, chosen, 0.25, 0.0, silent), near), "no words to look for"
-    assert np.allclose(convex(np.ones(4), text, chosen, 1.0, 4.0, silent), [0, 0.5, 1, 2.25])
+    near = standard(vector, chosen)
+    assert np.allclose(near, np.array([-1, 1, 0, 7]) / np.sqrt(2 / 3))
+    assert not standard(np.ones(4), chosen).any(), "all alike"
+    assert not standard(vector, ~chosen & chosen).any(), "none chosen"
+    fused = convex(near, text, 0.25, silent)
+    assert np.allclose(fused, [near[0] / 3, *(0.75 * near[1:] / 3 + 0.25 * text[1:])])
+
+
+def test_a_word_is_trusted_as_far_as_its_items_stand_out() -> None:
+    assert trust(np.full(1000, 2.0)) == 1.0
+    assert trust(np.full(1000, 0.5)) == pytest.approx(502 / 1002)
+    assert trust(np.full(1000, -1.0)) == 0.1
+    assert trust(np.array([0.0])) == pytest.approx(2 / 3), "one item says little"
+    assert trust(np.zeros(0)) == 1.0, "none says nothing"
