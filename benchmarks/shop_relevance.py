@@ -5,8 +5,8 @@
 DATA has ``fashion/products.csv`` (id, title, image, gender, articleType, subCategory, baseColour, season, usage) and
 the pictures. All products are indexed as a shop's, with picture and title; but those 837 that the built-in model was
 not trained on with their picture alone. Each of these is asked for in seven ways (``asked``), by its title and by what
-its row says, distinct texts only. What an answer is worth depends on how many of the things that the query *names* are true
-of it (``GRADINGS``); nobody is given a product to find that the query does not describe.
+its row says, distinct texts only. What an answer is worth depends on how many of the things that the query *names* are
+true of it (``GRADINGS``); nobody is to find a product that the query does not describe.
 
 Half of the held-out products are for choosing (weights, and all else about the ranking: ``--choose`` shows them alone);
 the figures are of the other half, and no text of the first is asked there again. Intervals are of 95 %, by a bootstrap

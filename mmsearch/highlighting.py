@@ -89,7 +89,7 @@ class Highlighter:
         whole = [(start, end, stem) for start, end, stem in _stemmed(tied(text)) if stem in self._wanted]
         marks: list[Mark] = []
         run: list[tuple[int, int, str]] = []
-        for start, end, stem in [*_stemmed(apart), (len(text), len(text), "")]:
+        for start, end, stem in [*_stemmed(apart), (len(text) + 1, len(text) + 1, "")]:
             joined = next((one for one in whole if one[0] <= start and end <= one[1]), None)
             if joined is not None:
                 run += [joined] if joined not in run else []

@@ -32,6 +32,9 @@ RESCORED = 512
 USUAL = 0.1
 """A query of words that are more frequent than this share of the items is not judged by them alone."""
 
+RARE = 0.01
+"""Beside vectors, words that are rarer than this share of the items count no more than those that are not."""
+
 CODES = 0.9
 """The weight of the text in a query that is nothing but a model's number."""
 
@@ -148,30 +151,30 @@ class Order:
         )
 
     def _fused(self, near: Scores | None, chosen: Mask, found: Sequence[Found]) -> Scores:
-        """Scores of a hybrid query: BM25 over what a full match has, each word as far as it is trusted, and the vector
-        scores. The less of the query the words known here make up, the more the vector counts; what names a model or
-        the like only words can find.
+        """Scores of a hybrid query: BM25 over what a full match has, each word as far as it is trusted. The less of the
+        query the words known here make up, the more the vector counts; what names a model only words can find.
         """
-        full_text = self.state.full_text
+        full_text, n = self.state.full_text, self.state.n
         assert full_text is not None
-        apart = standard(near, chosen) if near is not None else np.zeros(self.state.n)
-        usual = full_text.ideal(max(1.0, USUAL * full_text.documents))
-        asked = max(sum(one.ideal for one in found), usual)
-        text, judged, codes = np.zeros(self.state.n), 0.0, 0.0
+        apart = standard(near, chosen) if near is not None else np.zeros(n)
+        usual, rare = (full_text.ideal(max(1.0, share * full_text.documents)) for share in (USUAL, RARE))
+        asked, judged, codes, text = 0.0, 0.0, 0.0, np.zeros(n)
         for one in found:
+            counts = 1.0 if near is None or one.code else min(1.0, rare / one.ideal)
+            asked += counts * one.ideal
             holding = one.scores > 0
             if not holding.any():
                 continue
-            share = trust(apart[holding & chosen]) if near is not None and not one.code else 1.0
-            text += share * one.scores
-            judged += share * one.ideal
+            if near is not None and not one.code:
+                counts *= trust(apart[holding & chosen])
+            text += counts * one.scores
+            judged += counts * one.ideal
             codes += one.ideal if one.code else 0.0
+        if near is None:
+            return text / max(asked, usual)
         if not judged:
             return apart / 3
-        if near is None:
-            return text / asked
-        weight = self.query.text_weight * judged / asked
-        weight = max(weight, CODES * codes / asked)
+        weight = max(self.query.text_weight * judged, CODES * codes) / max(asked, usual)
         return convex(apart, text / judged, weight, full_text.silent & (text == 0))
 
     def _named(self, found: Sequence[Found]) -> list[Found]:

@@ -224,7 +224,7 @@ def _spans(
 
 def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:
     """The words of the collection nearest to ``word``, at most 3 with their distance: fewest edits first, then frequent
-    ones, then by the alphabet. Of words with one stem the first counts.
+    ones, then those with the same ending, then by the alphabet. Of words with one stem the first counts.
 
     An edit is a letter inserted, left out, put for another, or swapped with its neighbour (optimal string alignment). A
     word with digits stands as it is: a size or a model is another one with another digit.
@@ -233,7 +233,7 @@ def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:
     if not allowed or any(letter.isdigit() for letter in word):
         return []
     from rapidfuzz import process
-    from rapidfuzz.distance import OSA
+    from rapidfuzz.distance import OSA, Postfix
 
     near = process.extract(
         word,
@@ -246,11 +246,11 @@ def corrected(word: str, full_text: FullText) -> list[tuple[str, int]]:
     seen: set[int] = set()
     for away in range(1, allowed + 1):
         there = [
-            (-full_text.frequency(full_text.surfaces[other]), other)
+            (-full_text.frequency(full_text.surfaces[other]), -Postfix.similarity(word, other), other)
             for other, distance, _ in near
             if round(distance) == away
         ]
-        for frequency, other in sorted(there):
+        for frequency, _, other in sorted(there):
             code = full_text.surfaces[other]
             if frequency and code not in seen:
                 seen.add(code)

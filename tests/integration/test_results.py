@@ -173,7 +173,14 @@ def hybrid(
     }
     silent = {p.key for p in products if not plain_words(p.title + p.text)}
     full = [full_match(products, len(one)) for one in said]
-    asked = max(sum(full), full_match(products, max(1.0, 0.1 * (len(products) - len(silent)))))
+    usual, rare = (full_match(products, max(1.0, s * (len(products) - len(silent)))) for s in (0.1, 0.01))
+    if near is not None:  # rare words count no more than others
+        said = [
+            {key: score * min(1, rare / ideal) for key, score in one.items()}
+            for one, ideal in zip(said, full, strict=True)
+        ]
+        full = [min(ideal, rare) for ideal in full]
+    asked = max(sum(full), usual)
     trusted = []
     for one in said:
         those = [apart[key] for key in one if key in chosen]

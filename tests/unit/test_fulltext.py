@@ -113,6 +113,10 @@ def test_words_brought_up_to_date_score_as_the_formula_says(
     shutil.rmtree(home)
 
 
+def shared_ending(one: str, other: str) -> int:
+    return next((n for n in range(len(one)) if not other.endswith(one[-n - 1 :])), len(one))
+
+
 @given(
     st.text("abcde", min_size=1, max_size=9), st.lists(st.text("abcde", min_size=1, max_size=9), max_size=12)
 )
@@ -125,10 +129,10 @@ def test_corrections_are_the_nearest_words_by_edit_distance(
         full_text, _ = said(engine, *known, "zzz")
         often = {one: sum(stems([one]) == stems([other]) for other in known) for one in known}
         allowed = edits_allowed(word)
-        near = [(edit_distance(word, one), -often[one], one) for one in set(known)]
+        near = [(edit_distance(word, one), -often[one], -shared_ending(word, one), one) for one in set(known)]
         best = sorted(entry for entry in near if 0 < entry[0] <= allowed)
         right, seen = [], set()
-        for away, _, one in best:
+        for away, _, _, one in best:
             if away == best[0][0] and stems([one])[0] not in seen:
                 seen.add(stems([one])[0])
                 right.append((one, away))
