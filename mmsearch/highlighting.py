@@ -105,15 +105,17 @@ class Highlighter:
         """What the best stretch of a part's text tells, and it, cut between words, with its marks."""
         text = part.text or ""
         marks = self._marks(text)
-        best, place, length = 0.0, -1, 0
-        for n, (begin, _, _) in enumerate(marks):
-            inside = [one for one in marks[n : n + SNIPPET] if one[1] <= begin + SNIPPET]
-            told = sum(self._weights[one] for one in {one for _, _, one in inside})
-            if told > best:
-                best, place, length = told, n, len(inside)
-        if place < 0:
+        best, first, last = 0.0, 0, 0
+        for n, (begin, until, _) in enumerate(marks):
+            told, seen = 0.0, set[int]()
+            for _, end, one in marks[n : n + SNIPPET]:
+                if one not in seen and end <= begin + SNIPPET:
+                    seen.add(one)
+                    told, until = told + self._weights[one], end
+            if (told, begin - until) > (best, first - last):
+                best, first, last = told, begin, until
+        if not best:
             return None
-        first, last = marks[place][0], marks[place + length - 1][1]
         start = _beginning(text, first, max(SNIPPET - (last - first), 0))
         end = min(start + SNIPPET, len(text))
         if end < len(text) and text[end].isalnum():

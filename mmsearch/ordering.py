@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.errors import QueryError
+from mmsearch.operators import Said
 from mmsearch.ranked import Ranked, marginal_relevance
 from mmsearch.ranking import Scale, boosted, compose, convex, products, standard, trust
 from mmsearch.search import scales, with_copies
@@ -75,24 +76,29 @@ class Made:
 class Order:
     """What makes the order of one query at one state. ``encoded``: its terms as vectors, with their modalities.
 
-    ``text``: all that the query says in words, and ``wording`` what these stand for here, if they count.
+    ``said``: all that the query says in words, and ``wording`` what these stand for here, if they count.
     """
 
     engine: Engine
     state: State
     query: Query
     encoded: Sequence[tuple[Vector, Modality | None]]
-    text: str
+    said: Said
     wording: Wording | None
 
     def made(self) -> Made:
         """The order, made now."""
         query, state = self.query, self.state
         n = state.n
-        rules = state.settings.rules(self.text) if query.settings else []
+        rules = state.settings.rules(self.said.text) if query.settings else []
         hidden = [*query.hidden, *(key for rule in rules for key in rule.hidden)]
         eligible = state.present(query.modality)
         eligible[self.state.rows_of_keys(hidden)] = False
+        if self.said.must or self.said.never:
+            assert state.full_text is not None
+            eligible &= self.said.passing(
+                state.full_text, self.engine.catalog, self.engine.collection_id, state.columns
+            )
         chosen = eligible & state.columns.mask(query.where, query.path)
         found: list[Found] = []
         if query.hybrid and self.wording is not None and state.full_text is not None:
@@ -103,7 +109,7 @@ class Order:
         if query.min_score is not None and near is not None:
             every = np.logical_and.reduce([one.every for one in found]) if found else False
             eligible &= (near >= query.min_score) | every
-        if query.hybrid and query.text_weight == 1 and self.text:
+        if query.hybrid and query.text_weight == 1 and self.said.text:
             eligible &= text > 0
         chosen &= eligible
         stages: dict[str, Scores] = {}
@@ -179,7 +185,7 @@ class Order:
 
     def _named(self, found: Sequence[Found]) -> list[Found]:
         """What was found, and in full the item whose key was given."""
-        rows = self.state.rows_of_keys([self.text.strip()])
+        rows = self.state.rows_of_keys([self.said.text.strip()])
         if not len(rows):
             return list(found)
         own = np.zeros(self.state.n, np.bool_)

@@ -33,6 +33,7 @@ from mmsearch import cursors, facets, filters, ordering
 from mmsearch.collection_settings import check_boost
 from mmsearch.column import collation
 from mmsearch.errors import QueryError
+from mmsearch.operators import Said
 from mmsearch.ordering import Made, Mask, Order, group_codes
 from mmsearch.presenting import Page, present
 from mmsearch.ranked import Ranked
@@ -89,6 +90,12 @@ def _encodes(query: Query) -> bool:
     return query.text_weight < 1 or not query.hybrid
 
 
+def _meant(term: Term, wording: Wording) -> str:
+    """The text of a term as it is encoded."""
+    text = term.text or ""
+    return wording.mended(Said.read(text).text if term.weight > 0 else text)
+
+
 def _is_text(term: Term) -> bool:
     others = (term.image, term.audio, term.item, term.vector)
     return term.text is not None and all(other is None for other in others)
@@ -126,7 +133,7 @@ class _Request:
     digest: str
     cursor: cursors.Cursor | None
     state: State
-    text: str
+    said: Said
     wording: Wording | None
     terms: Sequence[tuple[Term, tuple[Vector, Modality | None] | None]]
 
@@ -149,11 +156,12 @@ class _Request:
         state = view.state(
             query.modality, asked=asked if seeing else None, words=query.hybrid or query.highlight
         )
-        text = " ".join(term.text for term in query.terms if term.text and term.weight > 0)
+        read = Said.read if query.hybrid else Said
+        said = Said.joined([read(term.text) for term in query.terms if term.text and term.weight > 0])
         wording = None
         if state.full_text is not None:
             wording = understood(
-                text,
+                said.text,
                 state.full_text,
                 typos=query.typos,
                 prefix=query.prefix,
@@ -162,10 +170,10 @@ class _Request:
             )
             if query.hybrid:
                 terms = [
-                    (dataclasses.replace(term, text=wording.mended(term.text)) if term.text else term, vector)
+                    (dataclasses.replace(term, text=_meant(term, wording)) if term.text else term, vector)
                     for term, vector in terms
                 ]
-        return cls(engine, kept, query, digest, cursor, state, text, wording, terms)
+        return cls(engine, kept, query, digest, cursor, state, said, wording, terms)
 
     @property
     def texts(self) -> Sequence[str]:
@@ -178,7 +186,7 @@ class _Request:
         made = self.kept.get(digest, cursor.revision) if cursor else None
         if made is None or made.origin is not state.columns.origin:
             encoded = [vector or ordering.encoded(self.engine, term, vectors) for term, vector in self.terms]
-            made = Order(self.engine, state, query, encoded, self.text, self.wording).made()
+            made = Order(self.engine, state, query, encoded, self.said, self.wording).made()
             start = 0
             if cursor is not None:
                 start = cursor.place if made.revision == cursor.revision else self._resumed(made, cursor)

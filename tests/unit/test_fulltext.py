@@ -59,7 +59,7 @@ def read(engine: Engine) -> tuple[FullText, Columns]:
 
 
 def total(wording: Wording, full_text: FullText, n: int) -> NDArray[np.float64]:
-    return np.sum([found.scores for found in wording.found(full_text, n)], axis=0) + np.zeros(n)
+    return sum((found.scores for found in wording.found(full_text, n)), np.zeros(n))
 
 
 def scores(full_text: FullText, columns: Columns, text: str) -> dict[int, float]:

@@ -60,6 +60,7 @@ BELONGS_TO = {
     "words": "catalog",
     "fulltext": "catalog",
     "wording": "catalog",
+    "operators": "catalog",
     "collection_settings": "catalog",
     "facets": "catalog",
     "matrix": "vectors",
