@@ -85,12 +85,16 @@ class Highlighter:
 
     def _marks(self, text: str) -> list[Mark]:
         """The marked words of a text, in their order; common ones only in a row with others."""
-        apart = spans(text)
+        apart = list(_stemmed(spans(text)))
         whole = [(start, end, stem) for start, end, stem in _stemmed(tied(text)) if stem in self._wanted]
+        if not whole and not any(stem in self._wanted for _, _, stem in apart):
+            return []
         marks: list[Mark] = []
         run: list[tuple[int, int, str]] = []
-        for start, end, stem in [*_stemmed(apart), (len(text) + 1, len(text) + 1, "")]:
-            joined = next((one for one in whole if one[0] <= start and end <= one[1]), None)
+        for start, end, stem in [*apart, (len(text) + 1, len(text) + 1, "")]:
+            joined = (
+                next((one for one in whole if one[0] <= start and end <= one[1]), None) if whole else None
+            )
             if joined is not None:
                 run += [joined] if joined not in run else []
             elif stem in self._wanted:

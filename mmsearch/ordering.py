@@ -103,12 +103,16 @@ class Order:
         found: list[Found] = []
         if query.hybrid and self.wording is not None and state.full_text is not None:
             found = self._named(self.wording.found(state.full_text, n))
-        text = np.sum([one.scores for one in found], axis=0) if found else np.zeros(n)
+        text = np.zeros(n)
+        for one in found:
+            text[one.rows] += one.scores
         near, vector, scale, excluded = self._vector_scores(chosen, text)
         eligible[excluded] = False
         if query.min_score is not None and near is not None:
-            every = np.logical_and.reduce([one.every for one in found]) if found else False
-            eligible &= (near >= query.min_score) | every
+            every = np.zeros(n, np.int64)
+            for one in found:
+                every[one.rows] += one.every
+            eligible &= (near >= query.min_score) | (every >= max(len(found), 1))
         if query.hybrid and query.text_weight == 1 and self.said.text:
             eligible &= text > 0
         chosen &= eligible
@@ -168,12 +172,11 @@ class Order:
         for one in found:
             counts = 1.0 if near is None or one.code else min(1.0, rare / one.ideal)
             asked += counts * one.ideal
-            holding = one.scores > 0
-            if not holding.any():
+            if not len(one.rows):
                 continue
             if near is not None and not one.code:
-                counts *= trust(apart[holding & chosen])
-            text += counts * one.scores
+                counts *= trust(apart[one.rows[chosen[one.rows]]])
+            text[one.rows] += counts * one.scores
             judged += counts * one.ideal
             codes += one.ideal if one.code else 0.0
         if near is None:
@@ -188,10 +191,14 @@ class Order:
         rows = self.state.rows_of_keys([self.said.text.strip()])
         if not len(rows):
             return list(found)
-        own = np.zeros(self.state.n, np.bool_)
-        own[rows] = True
         return [
-            Found(np.where(own, one.ideal, one.scores), one.every | own, one.ideal, code=True)
+            Found(
+                np.concatenate([one.rows[others := ~np.isin(one.rows, rows)], rows]),
+                np.concatenate([one.scores[others], np.full(len(rows), one.ideal)]),
+                np.concatenate([one.every[others], np.ones(len(rows), np.bool_)]),
+                one.ideal,
+                code=True,
+            )
             for one in found
         ]
 

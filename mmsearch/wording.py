@@ -50,11 +50,12 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a span finds: BM25 of each item row (n,), 0 where no word is; which rows hold all of it; what an item of the
-    usual length scores whose title holds it once (of a word that nobody holds: what it would); whether it names a size,
-    a model or the like.
+    """What a span finds: the item rows (m,) that hold something of it, the BM25 of each (m,), and which of them hold
+    all of it (m,); what an item of the usual length scores whose title holds it once (of a word that nobody holds: what
+    it would); whether it names a size, a model or the like.
     """
 
+    rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     every: NDArray[np.bool_]
     ideal: float
@@ -76,27 +77,23 @@ class Wording:
         return [self._found(span, full_text, n) for span in self.spans]
 
     def _found(self, span: Span, full_text: FullText, n: int) -> Found:
-        total, every = np.zeros(n), np.ones(n, np.bool_)
-        for asked in span.asked:
-            scores = _best(full_text, asked.codes, n)
-            total += scores
-            every &= scores > 0
-        wholes = [sum(full_text.ideal(full_text.frequency(code)) for code in codes) for codes in span.instead]
-        ideal = sum(
-            max((weight * full_text.ideal(full_text.frequency(code)) for code, weight in asked.codes.items()))
-            if asked.codes
-            else full_text.ideal(0)
-            for asked in span.asked
-        )
-        if wholes and not any(asked.codes for asked in span.asked):
-            ideal = max(wholes)
-        for codes, own in zip(span.instead, wholes, strict=True):
-            pieces = [_best(full_text, {code: 1.0}, n) for code in codes]
-            whole = np.sum(pieces, axis=0) * (ideal / own if own else 0.0)
-            whole[np.min(pieces, axis=0) == 0] = 0
-            np.maximum(total, whole, out=total)
-            every |= whole > 0
-        return Found(total, every, ideal, any(_is_code(asked.word) for asked in span.asked))
+        code = any(_is_code(asked.word) for asked in span.asked)
+        best = [_best(full_text, asked.codes, n) for asked in span.asked]
+        ideal = sum(ideal for _, _, ideal in best)
+        if len(best) == 1 and not span.instead:
+            rows, scores, _ = best[0]
+            return Found(rows, scores, np.ones(len(rows), np.bool_), ideal, code)
+        wholes = [[_best(full_text, {one: 1.0}, n) for one in codes] for codes in span.instead]
+        owns = [sum(ideal for _, _, ideal in whole) for whole in wholes]
+        if owns and not any(asked.codes for asked in span.asked):
+            ideal = max(owns)
+        total, every = _added(best, n)
+        for whole, own in zip(wholes, owns, strict=True):
+            scores, all_of_it = _added(whole, n)
+            every |= all_of_it
+            np.maximum(total, np.where(all_of_it, scores * (ideal / own if own else 0.0), 0.0), out=total)
+        rows = np.flatnonzero(total)
+        return Found(rows, total[rows], every[rows], ideal, code)
 
     def mended(self, text: str) -> str:
         """A text of the query with its misspelt words as they were meant."""
@@ -117,12 +114,32 @@ def _is_code(word: str) -> bool:
     return digits > 2 or 0 < digits < len(word)
 
 
-def _best(full_text: FullText, codes: Mapping[int, float], n: int) -> NDArray[np.float64]:
-    found = np.zeros(n)
+Scored = tuple[NDArray[np.int64], NDArray[np.float64], float]
+"""Rows (m,), their scores (m,), and that of a full match."""
+
+
+def _best(full_text: FullText, codes: Mapping[int, float], n: int) -> Scored:
+    """Where any of these stems is, and the best that it counts."""
+    if len(codes) == 1:
+        ((code, weight),) = codes.items()
+        rows, scores = full_text.scores(code)
+        return rows, scores if weight == 1 else weight * scores, weight * full_text.ideal(len(rows))
+    found, ideal = np.zeros(n), 0.0
     for code, weight in codes.items():
         rows, scores = full_text.scores(code)
         found[rows] = np.maximum(found[rows], weight * scores)
-    return found
+        ideal = max(ideal, weight * full_text.ideal(len(rows)))
+    rows = np.flatnonzero(found)
+    return rows, found[rows], ideal if codes else full_text.ideal(0)
+
+
+def _added(pieces: Sequence[Scored], n: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The scores (n,) of words together, and which rows (n,) hold all of them."""
+    total, often = np.zeros(n), np.zeros(n, np.int64)
+    for rows, scores, _ in pieces:
+        total[rows] += scores
+        often[rows] += 1
+    return total, often == len(pieces)
 
 
 def understood(
@@ -142,6 +159,8 @@ def understood(
     """
     said = words(text)
     beginning = len(said) - 1 if prefix and text[-1:].isalnum() else -1
+    pairs = [_joined(*pair, full_text) is not None for pair in itertools.pairwise(said)]
+    joins = [left or right for left, right in zip([False, *pairs], [*pairs, False], strict=True)]
     asked: list[Asked] = []
     corrections: list[Correction] = []
     mends: dict[str, str] = {}
@@ -152,7 +171,7 @@ def understood(
         if place == beginning:
             for code in _endings(word, full_text):
                 codes.setdefault(code, PREFIX_WEIGHT)
-        if not codes and typos and not _joins(said, place, full_text) and not (whole := knows(word)):
+        if not codes and typos and not joins[place] and not (whole := knows(word)):
             if near := corrected(word, full_text):
                 codes = {full_text.surfaces[other]: TYPO_WEIGHT**away for other, away in reversed(near)}
                 corrections.append(Correction(word=word, used=tuple(other for other, _ in near)))
@@ -173,14 +192,13 @@ def _known(stem: str, full_text: FullText) -> int | None:
     return code if code is not None and full_text.frequency(code) else None
 
 
-def _joins(said: Sequence[str], place: int, full_text: FullText) -> bool:
-    """Whether a word is one with its neighbour: ``hand bag``."""
-    return any(
-        _known(stem, full_text) is not None
-        for stem in stems(
-            [left + right for left, right in itertools.pairwise(said[max(place - 1, 0) : place + 2])]
-        )
-    )
+def _joined(left: str, right: str, full_text: FullText) -> int | None:
+    """The code of two words where the collection also writes them as one: ``hand bag``."""
+    for form in (left + right, (left + right).removesuffix("s"), f"{left}{right}s"):
+        code = full_text.surfaces.get(form)
+        if code is not None and full_text.frequency(code):
+            return code
+    return None
 
 
 def _pieces(word: str, full_text: FullText) -> list[str]:
@@ -209,11 +227,10 @@ def _spans(
         if length > 1:
             here = asked[place : place + length]
         elif place + 1 < len(asked):
-            joined = asked[place].word + asked[place + 1].word
-            (stem,) = stems([joined])
-            if (code := _known(stem, full_text)) is not None:
-                others = [tuple(stemmed[place : place + 2]), *synonyms.get((stem,), ())]
-                here = [Asked(joined, {code: 1.0})]
+            left, right = asked[place].word, asked[place + 1].word
+            if (code := _joined(left, right, full_text)) is not None:
+                others = [tuple(stemmed[place : place + 2]), *synonyms.get((full_text.stems[code],), ())]
+                here = [Asked(left + right, {code: 1.0})]
                 length = 2
         instead = [[_known(stem, full_text) for stem in other] for other in others]
         yield Span(

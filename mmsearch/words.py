@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 _LETTERS = r"(?:[^\W_]|[\u0300-\u036f])+(?:['’](?:[^\W_]|[\u0300-\u036f])+)*"
 _WORD = re.compile(_LETTERS)
+_TIES = "-‐‑&."
 _TIED = re.compile(rf"{_LETTERS}(?:(?:[-‐‑&]|\.(?!\d))(?:{_LETTERS}))+")
 
 
@@ -34,6 +35,8 @@ def tied(text: str) -> list[tuple[int, int, str]]:
     """Start, end and folded form, in one, of words tied together by a hyphen, an ``&``, or a dot that is no decimal
     point.
     """
+    if not any(tie in text for tie in _TIES):
+        return []
     found = ((one.start(), one.end(), one[0]) for one in _TIED.finditer(text))
     return [(start, end, "".join(words(whole))) for start, end, whole in found]
 

@@ -59,7 +59,10 @@ def read(engine: Engine) -> tuple[FullText, Columns]:
 
 
 def total(wording: Wording, full_text: FullText, n: int) -> NDArray[np.float64]:
-    return sum((found.scores for found in wording.found(full_text, n)), np.zeros(n))
+    scores = np.zeros(n)
+    for found in wording.found(full_text, n):
+        scores[found.rows] += found.scores
+    return scores
 
 
 def scores(full_text: FullText, columns: Columns, text: str) -> dict[int, float]:
@@ -167,8 +170,8 @@ def test_synonyms_of_several_words_count_where_all_of_them_are(engine: Engine) -
     def found(text: str, table: dict[tuple[str, ...], list[tuple[str, ...]]]) -> set[int]:
         wording = understood(text, full_text, typos=False, synonyms=table)
         result = total(wording, full_text, 4)
-        every = np.logical_and.reduce([one.every for one in wording.found(full_text, 4)])
-        assert set(np.flatnonzero(every)) <= set(np.flatnonzero(result))
+        for one in wording.found(full_text, 4):
+            assert set(one.rows[one.every]) <= set(np.flatnonzero(result))
         return {int(columns.item_ids[row]) for row in np.flatnonzero(result)}
 
     assert found("tee", two_way) == {1, 2}
@@ -179,7 +182,10 @@ def test_synonyms_of_several_words_count_where_all_of_them_are(engine: Engine) -
     (best,) = understood("tee", full_text, synonyms=two_way).found(full_text, 4)
     (alone,) = understood("tee", full_text).found(full_text, 4)
     plain = understood("t shirt", full_text).found(full_text, 4)
-    share = sum(one.scores[1] for one in plain) / sum(one.ideal for one in plain)
+    share = sum(dict(zip(one.rows, one.scores, strict=True))[1] for one in plain) / sum(
+        one.ideal for one in plain
+    )
+    assert best.rows.tolist() == [0, 1]
     assert best.scores[0] == alone.scores[0]
     assert best.scores[1] / best.ideal == pytest.approx(share), "a synonym counts as much as the word itself"
 
