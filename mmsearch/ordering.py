@@ -33,7 +33,7 @@ RESCORED = 512
 USUAL = 0.1
 """A query of words that are more frequent than this share of the items is not judged by them alone."""
 
-RARE = 0.01
+RARE = 0.02
 """Beside vectors, words that are rarer than this share of the items count no more than those that are not."""
 
 CODES = 0.9
@@ -170,7 +170,7 @@ class Order:
         usual, rare = (full_text.ideal(max(1.0, share * full_text.documents)) for share in (USUAL, RARE))
         asked, judged, codes, text = 0.0, 0.0, 0.0, np.zeros(n)
         for one in found:
-            counts = 1.0 if near is None or one.code else min(1.0, rare / one.ideal)
+            counts = 1.0 if near is None else min(1.0, rare / one.ideal)
             asked += counts * one.ideal
             if not len(one.rows):
                 continue
@@ -178,7 +178,7 @@ class Order:
                 counts *= trust(apart[one.rows[chosen[one.rows]]])
             text[one.rows] += counts * one.scores
             judged += counts * one.ideal
-            codes += one.ideal if one.code else 0.0
+            codes += counts * one.ideal if one.code else 0.0
         if near is None:
             return text / max(asked, usual)
         if not judged:

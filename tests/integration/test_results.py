@@ -173,7 +173,7 @@ def hybrid(
     }
     silent = {p.key for p in products if not plain_words(p.title + p.text)}
     full = [full_match(products, len(one)) for one in said]
-    usual, rare = (full_match(products, max(1.0, s * (len(products) - len(silent)))) for s in (0.1, 0.01))
+    usual, rare = (full_match(products, max(1.0, s * (len(products) - len(silent)))) for s in (0.1, 0.02))
     if near is not None:  # rare words count no more than others
         said = [
             {key: score * min(1, rare / ideal) for key, score in one.items()}

@@ -2,8 +2,6 @@
 
 export const fresh = () => ({ collection: "", text: "", terms: [], kind: "", chosen: {}, ranges: {}, sort: "", view: "grid", explain: false, item: null });
 
-const TEXT_WEIGHT = 0.3; // of 1; less, and the name of a photo does not find it; more, and every text that has an "a" comes before it
-
 // A term: {kind: "text" | "item" | "image" | "audio", value, name, weight, file?, url?}. The value of a file is the name under
 // which this browser keeps it: see kept.js.
 export function toAddress(state) {
@@ -85,8 +83,7 @@ export function request(state, { facets = [], cursor = null, k, grouped }) {
     files.push([upload, term.file]);
     return { [term.kind]: { upload }, weight: term.weight };
   });
-  // A shop's words name its products; among photos and documents meaning counts for more than words do.
-  const body = { k, where: where(state), facets, terms, text_weight: state.view === "shop" ? 0.5 : TEXT_WEIGHT, highlight: true, explain: state.explain };
+  const body = { k, where: where(state), facets, terms, highlight: true, explain: state.explain };
   if (state.text.trim()) body.text = state.text.trim();
   if (state.kind && state.view === "grid") body.modality = state.kind;
   if (state.view === "shop" && grouped) Object.assign(body, { group_by: "parent", group_size: 6 });
