@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from mmsearch import filters
 from mmsearch.contents import encode_term
 from mmsearch.errors import QueryError
+from mmsearch.hybrid import fused
 from mmsearch.operators import Said
 from mmsearch.ranked import Ranked, marginal_relevance
-from mmsearch.ranking import Scale, boosted, compose, convex, products, standard, trust
+from mmsearch.ranking import Scale, boosted, compose, products
 from mmsearch.search import scales, with_copies
 from mmsearch.shapes import Boost, Sort
 from mmsearch.types import Modality, Query, Term, Vector
@@ -29,15 +30,6 @@ DIVERSIFIED = 100
 
 RESCORED = 512
 """So many of the best items, and as many of the best text matches, are scored exactly where a matrix only estimates."""
-
-USUAL = 0.1
-"""A query of words that are more frequent than this share of the items is not judged by them alone."""
-
-RARE = 0.02
-"""Beside vectors, words that are rarer than this share of the items count no more than those that are not."""
-
-CODES = 0.9
-"""The weight of the text in a query that is nothing but a model's number."""
 
 MOST_BOOST = 1e12
 """All boosts of an item together lift or lower its score by so much at most."""
@@ -124,7 +116,10 @@ class Order:
             scores = np.ones(n)  # nothing was asked for: all are alike, until boosts tell them apart
         elif query.hybrid:
             stages["text"] = text
-            scores = stages["fused"] = self._fused(scores if near is not None else None, chosen, found)
+            assert state.full_text is not None
+            scores = stages["fused"] = fused(
+                scores if near is not None else None, chosen, found, state.full_text, query.text_weight
+            )
         if query.taste is not None and query.taste.liked:
             added = self._taste(scores, chosen)
             scores, stages["taste"] = scores + added, added
@@ -159,32 +154,6 @@ class Order:
             chosen_by,
             notices,
         )
-
-    def _fused(self, near: Scores | None, chosen: Mask, found: Sequence[Found]) -> Scores:
-        """Scores of a hybrid query: BM25 over what a full match has, each word as far as it is trusted. The less of the
-        query the words known here make up, the more the vector counts; what names a model only words can find.
-        """
-        full_text, n = self.state.full_text, self.state.n
-        assert full_text is not None
-        apart = standard(near, chosen) if near is not None else np.zeros(n)
-        usual, rare = (full_text.ideal(max(1.0, share * full_text.documents)) for share in (USUAL, RARE))
-        asked, judged, codes, text = 0.0, 0.0, 0.0, np.zeros(n)
-        for one in found:
-            counts = 1.0 if near is None else min(1.0, rare / one.ideal)
-            asked += counts * one.ideal
-            if not len(one.rows):
-                continue
-            if near is not None and not one.code:
-                counts *= trust(apart[one.rows[chosen[one.rows]]])
-            text[one.rows] += counts * one.scores
-            judged += counts * one.ideal
-            codes += counts * one.ideal if one.code else 0.0
-        if near is None:
-            return text / max(asked, usual)
-        if not judged:
-            return apart / 3
-        weight = max(self.query.text_weight * judged, CODES * codes) / max(asked, usual)
-        return convex(apart, text / judged, weight, full_text.silent & (text == 0))
 
     def _named(self, found: Sequence[Found]) -> list[Found]:
         """What was found, and in full the item whose key was given."""

@@ -213,10 +213,10 @@ class Query:
     1 / (60 + rank), and ``min_score`` still means the score without it.
 
     All from ``facets`` on is for ``Engine.results``, which also scores a hybrid query otherwise: 1 - ``text_weight``
-    times the normalised score of the vector plus ``text_weight`` times the normalised BM25 over title and texts (see
-    ``mmsearch.results``), tolerates misspelt words (``typos``), reads the last word as a beginning (``prefix``), and
-    with ``text_weight`` 1 finds only what holds the words. There, no terms at all mean: everything that passes the
-    filter.
+    times the normalised score of the vector plus ``text_weight`` times the normalised BM25 over title and texts, less
+    where words cannot judge (see ``mmsearch.hybrid``). It tolerates misspelt words (``typos``), reads the last word as
+    a beginning (``prefix``), knows ``-word`` and ``"some words"`` (``mmsearch.operators``), and with ``text_weight`` 1
+    finds only what holds the words. There, no terms at all mean: everything that passes the filter.
 
     ``sort`` orders by attributes, equals by score. ``group_by`` collapses items that share a text attribute (variants
     under their parent): the best stands for them, with up to ``group_size`` of them in ``Hit.group``. ``boosts``

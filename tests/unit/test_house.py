@@ -70,6 +70,7 @@ BELONGS_TO = {
     "results": "engine",
     "presenting": "engine",
     "highlighting": "engine",
+    "hybrid": "engine",
     "cursors": "engine",
     "suggest": "engine",
     "whole": "engine",

@@ -95,6 +95,12 @@ def test_a_text_has_one_vector_whatever_its_company(encoder: OnnxEncoder) -> Non
     assert (together * alone).sum(axis=1).min() > 0.99
 
 
+def test_words_that_are_written_right_are_known(encoder: OnnxEncoder) -> None:
+    known = ["horse", "boat", "leather", "sneakers", "a", "café"]
+    misspelt = ["hrose", "boaat", "lether", "snekers", "sunglases", "a479"]
+    assert [encoder.knows(word) for word in known + misspelt] == [True] * len(known) + [False] * len(misspelt)
+
+
 def test_synonyms_are_nearer_than_strangers(encoder: OnnxEncoder) -> None:
     a, b, c = encoder.encode_texts(["a puppy on the lawn", "a small dog on grass", "annual tax declaration"])
     assert a @ b > 0.5 > a @ c

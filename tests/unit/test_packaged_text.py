@@ -98,6 +98,10 @@ def test_pictures_are_encoded_by_the_base_without_the_package(folder: Path, with
     assert (vectors * expected).sum(1).min() > 0.99
 
 
+def test_whether_a_word_is_known_it_cannot_tell(folder: Path) -> None:
+    assert OnnxEncoder(folder, threads=1).knows("horse") is None
+
+
 def test_own_levels_come_before_those_of_the_base(folder: Path) -> None:
     base = Manifest.read(BUILT_IN_MODELS / "mini").levels()
     assert Manifest.read(folder).levels() == {**base, Modality.IMAGE: 0.25}
