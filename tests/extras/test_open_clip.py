@@ -108,6 +108,16 @@ def test_vectors_are_those_of_open_clip(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_word_is_known_that_the_tokenizer_leaves_whole(family: str, tiny: Callable[[str], Path]) -> None:
+    encoder = encoder_of(tiny(family))
+    tokenizer = encoder.load().tokenizer
+    own = getattr(tokenizer, "tokenizer", None)  # of transformers; else open_clip's
+    for word in ("a", "horse", "leather", "lether", "hrose", "sunglases"):
+        pieces = own.encode(word, add_special_tokens=False) if own else tokenizer.encode(word)  # type: ignore[attr-defined]
+        assert encoder.knows(word) is (len(pieces) == 1), word
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_makes_nearly_the_same_vectors(
     family: str, tiny: Callable[[str], Path], photos: list[PIL.Image.Image]
 ) -> None:
