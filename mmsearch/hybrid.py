@@ -18,7 +18,7 @@ RARE = 0.02
 """Beside vectors, words that are rarer than this share of the items count no more than those that are not."""
 
 CODES = 0.9
-"""The weight of the text in a query that is nothing but a model's number."""
+"""The weight of the text in a query that is nothing but a model's number, or twice its usual one if that is less."""
 
 
 def fused(
@@ -54,5 +54,5 @@ def fused(
         return text / max(asked, usual)
     if not judged:
         return apart / 3
-    share = max(weight * judged, CODES * codes) / max(asked, usual)
+    share = max(weight * judged, min(CODES, 2 * weight) * codes) / max(asked, usual)
     return convex(apart, text / judged, share, full_text.silent & (text == 0))

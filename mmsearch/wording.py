@@ -28,8 +28,8 @@ _ENDINGS = 40  # so many words with a beginning
 
 
 def edits_allowed(word: str) -> int:
-    """How many edits a word may be away from one of the collection: none up to 3 letters, 1 up to 7, else 2."""
-    return 0 if len(word) < 4 else 1 if len(word) < 8 else 2
+    """How many edits a word may be away from one of the collection: none up to 3 letters, 1 up to 6, else 2."""
+    return 0 if len(word) < 4 else 1 if len(word) < 7 else 2
 
 
 @dataclasses.dataclass(frozen=True)

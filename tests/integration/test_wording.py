@@ -148,6 +148,8 @@ def test_a_code_is_found_before_all_that_is_near(engine: Engine) -> None:
     assert keys(asked(engine, "A-479", QUERY))[0] == f"sku-{order[-1]}"
     assert keys(asked(engine, f"sku-{order[-3]}", QUERY))[0] == f"sku-{order[-3]}", "its key"
     assert not asked(engine, "a477", QUERY).corrections
+    by_meaning = asked(engine, "a479", QUERY, text_weight=0.0)
+    assert keys(by_meaning)[0] == f"sku-{order[0]}", "if words are not asked"
 
 
 @pytest.mark.parametrize(
