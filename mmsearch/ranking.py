@@ -124,7 +124,8 @@ def convex(
     where all are. Whoever says nothing in words (``silent``), as a bare photo, is not judged by them: its vector stands
     for both.
     """
-    return (1 - weight) * near / 3 + weight * np.where(silent, near / 3, text)
+    alone = near / 3
+    return alone + weight * np.where(silent, 0.0, text - alone)
 
 
 def boosted(scores: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
