@@ -78,8 +78,8 @@ def serve(
     local = _is_loopback(host)
     if not local and not Keys(settings.home).all():
         raise ConfigError(
-            f"--host {host}: everybody who reaches this address could search and change everything, and there is no key "
-            f"in {settings.home}. Make one, then start again: mmsearch keys create NAME --scope search (in a "
+            f"--host {host}: everybody who reaches this address could search and change everything, and there is no "
+            f"key in {settings.home}. Make one, then start again: mmsearch keys create NAME --scope search (in a "
             "container: docker compose run --rm mmsearch keys create NAME --scope search)"
         )
     named = [name.lower() for name in allow_host or ()]

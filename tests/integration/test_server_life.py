@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from mmsearch.engine import Engine
+from mmsearch.server.keys import Keys
 from tests.abused import ITEMS, SEARCH, connected, make_home, request, status_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +190,19 @@ def test_sigterm_ends_it_when_all_is_answered_and_written(served: Served, tmp_pa
         assert engine.check() == []
     for line in served.lines:
         assert json.loads(line)["level"] in ("info", "warning"), line
+
+
+def test_a_public_server_with_a_name_still_tells_this_machine_whether_it_is_well(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    Keys(home).create("me", "search")
+    found = Served(home, "--host", "0.0.0.0", "--allow-host", "Shop.Example")
+    port = httpx.URL(found.url).port
+    named = {"127.0.0.1": 200, "localhost": 200, "shop.example": 200, "other.example": 421}
+    for name, status in named.items():
+        asked = httpx.get(f"http://127.0.0.1:{port}/readyz", headers={"Host": f"{name}:{port}"})
+        assert asked.status_code == status, name
+    found.process.send_signal(signal.SIGTERM)
+    assert found.ended() == 0
 
 
 def test_ctrl_c_ends_it_without_a_traceback(served: Served) -> None:
