@@ -213,6 +213,12 @@ class Catalog(Database):
         }
         return Changes(revision, tag, epoch, space, found, removed, products)
 
+    def removed_since(self, revision: int) -> list[int]:
+        """Ids of the parts that were removed later than a revision, of collections that are still there."""
+        query = "SELECT part_id FROM tombstones WHERE revision > ?"
+        with self.reading() as connection:
+            return [part for (part,) in connection.execute(query, (revision,))]
+
     def part_counts(self, collection: int) -> dict[Modality, int]:
         """Number of parts by modality."""
         query = (

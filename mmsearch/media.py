@@ -46,6 +46,7 @@ __all__ = [
     "load_sound",
     "modality_of",
     "opened",
+    "pixels_of",
     "read_file",
     "read_image",
     "read_sound",
@@ -160,6 +161,12 @@ def image_attributes(source: Path | str | bytes, *, name: object = None) -> dict
     data, label = _bytes_of(source, name)
     image = _open(data, label)
     return _facts(image, exif.read(image))
+
+
+def pixels_of(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels a picture has, by its header. Raises ``MediaError`` if it is none, or claims too many."""
+    width, height = _open(data, name, max_pixels).size
+    return width * height
 
 
 def read_image(

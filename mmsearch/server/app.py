@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mmsearch import __version__
 from mmsearch.config import Device
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.encoders.voice import Transcriber
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, MmsearchError
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
 from mmsearch.server.described import described
@@ -36,6 +37,8 @@ from mmsearch.server.work import Work
 from mmsearch.server.writing import Updates
 
 __all__ = ["create_app"]
+
+logger = logging.getLogger("mmsearch.server")
 
 WEB = Path(__file__).parent / "web"
 
@@ -141,6 +144,10 @@ def _warm(app: FastAPI) -> None:
         gc.collect()
         gc.freeze()
     app.state.ready = True
+    try:
+        app.state.thumbnails.sweep(app.state.engines.catalog)
+    except (OSError, MmsearchError) as error:
+        logger.warning("what is kept of pictures that are gone could not be deleted: %s", error)
 
 
 async def _nowhere(rest: str) -> None:

@@ -95,8 +95,13 @@ async def show_collection(request: Request, collection: Name, _: Search) -> dict
 async def delete_collection(request: Request, collection: Name, _: Admin) -> dict[str, Any]:
     """Delete a collection with everything in it."""
     state = request.app.state
-    count = await state.work.write(lambda: state.engines.delete(collection))
-    return {"deleted": collection, "items": count}
+
+    def delete() -> int:
+        count: int = state.engines.delete(collection)
+        state.thumbnails.sweep(state.engines.catalog)
+        return count
+
+    return {"deleted": collection, "items": await state.work.write(delete)}
 
 
 def _created(engines: Engines, new: NewCollection) -> CollectionInfo:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -83,7 +84,7 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             _one(engine, item)
             return {"removed": engine.remove([item])}
 
@@ -98,7 +99,7 @@ async def put_items(request: Request, collection: Name, body: ItemsBody, _: Writ
     _limited(request, len(body.items))
 
     def put() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             return writing.put(engine, body.items, state.options, state.thumbnails, state.allowed)
 
     told: dict[str, Any] = await state.work.write(put)
@@ -130,7 +131,7 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
             removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
@@ -159,7 +160,7 @@ async def thumbnail(
             return state.thumbnails.get(engine, found, wanted, size)
 
     path = await state.work.media(make)
-    return FileResponse(path, media_type="image/webp", headers=_FOR_EVER)
+    return FileResponse(path, media_type="image/webp", headers=_FOR_EVER | _embedding(request))
 
 
 @router.get(
@@ -187,8 +188,23 @@ async def item_file(request: Request, collection: Name, item: Number, _: Search)
         headers={
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "private, no-cache",
+            **_embedding(request),
         },
     )
+
+
+def _embedding(request: Request) -> dict[str, str]:
+    """Pages of other sites may show pictures and play sounds where some may call the server at all."""
+    return {"Cross-Origin-Resource-Policy": "cross-origin"} if request.app.state.options.origins else {}
+
+
+@contextlib.contextmanager
+def _forgetting(request: Request) -> Iterator[None]:
+    """Delete what is kept of the pictures that are removed or replaced meanwhile."""
+    state = request.app.state
+    before, _ = state.engines.catalog.revision()
+    yield
+    state.thumbnails.forget(state.engines.catalog.removed_since(before))
 
 
 def _limited(request: Request, count: int) -> None:

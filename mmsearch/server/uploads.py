@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from mmsearch.decoding import decoding
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
 from mmsearch.media import image_attributes, load_image, sound_is_longer
@@ -36,11 +37,12 @@ class Uploads:
         name, data = self._bytes(blob)
         if modality is Modality.IMAGE:
             assert self._encoder is not None
-            self._pixels += self.check_picture(data, name)
+            self._pixels += (pixels := self.check_picture(data, name))
             if self._pixels > (most := self._options.max_pictures_pixels):
                 raise Problem(413, f"the pictures have more than {most} pixels together; send fewer at once")
-            image = load_image(data, min_side=self._encoder.image_size, name=name)
-            return self._encoder.prepare_image(image)
+            with decoding(pixels):
+                image = load_image(data, min_side=self._encoder.image_size, name=name)
+                return self._encoder.prepare_image(image)
         self.check_sound(data, name, self._options.max_seconds_of_sound)
         return data
 
