@@ -19,10 +19,12 @@ import resource, sys
 from pathlib import Path
 from indexer.product import Product
 from indexer.products import upsert
+from mmsearch.decoding import give_back_bitmaps
 from mmsearch.engine import Engine
 from tests.abused import png_bomb
 from tests.colour_model import save_colour_model
 
+give_back_bitmaps()
 folder = Path(sys.argv[1])
 for number in range(6):
     (folder / f"{number}.png").write_bytes(png_bomb(7000, 7001 + number))
@@ -95,7 +97,9 @@ def test_what_fails_inside_gives_its_room_back() -> None:
 
 
 def test_many_large_pictures_at_once_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """Six of 49 megapixels take 4 bytes a pixel each: 1.2 GB together, and more while they are converted."""
+    """Six of 49 megapixels take 1.2 GB together, more while they are converted, and as much again where the C library
+    keeps for each thread what that one freed.
+    """
     ran = subprocess.run(
         [sys.executable, "-c", MANY_BOMBS, str(tmp_path)],
         capture_output=True,
@@ -104,4 +108,4 @@ def test_many_large_pictures_at_once_do_not_fill_the_memory(tmp_path: Path) -> N
         cwd=ROOT,
     )
     assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) < 1000
+    assert int(ran.stdout) < 800
