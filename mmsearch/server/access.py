@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -94,14 +93,17 @@ class Access:
 _VERBS = {"search": "search", "write": "change items", "admin": "administer"}
 
 
-def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency: the request's key has ``scope`` in the collection of its path."""
+class needs:  # noqa: N801  reads as what it says in a signature
+    """A dependency: the request's key has ``scope`` in the collection of its path. A request is checked once."""
 
-    async def check(request: Request) -> None:  # a plain function would be given a thread, for each request
-        access: Access = request.app.state.access
-        access.check(request, scope, request.path_params.get("collection"))
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
 
-    return check
+    async def __call__(self, request: Request) -> None:  # a plain function would be given a thread each time
+        if request.scope.get("checked") != self.scope:
+            access: Access = request.app.state.access
+            access.check(request, self.scope, request.path_params.get("collection"))
+            request.scope["checked"] = self.scope
 
 
 Search = Annotated[None, Depends(needs("search"))]

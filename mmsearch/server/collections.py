@@ -11,10 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mmsearch.errors import CollectionNotFound, MissingExtra, ModelError
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.access import Admin, Search
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.engines import Engines
 from mmsearch.server.problems import Problem, responses
 
-router = APIRouter(prefix="/v1", tags=["collections"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["collections"])
 
 Name = Annotated[str, Path(description="Name of the collection.", min_length=1, max_length=200)]
 

@@ -15,13 +15,14 @@ from mmsearch.errors import ItemNotFound
 from mmsearch.server import writing
 from mmsearch.server.access import Search, Write
 from mmsearch.server.answers import item_json
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.media import SIZES, content_type, served_file
 from mmsearch.server.problems import Problem, responses
 from mmsearch.server.schemas import Body, ItemsBody, Key, Many, UpdatesBody
 from mmsearch.types import Item
 
-router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1/collections/{collection}", tags=["items"])
 
 Number = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the item.")]
 PartNumber = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the part.")]

@@ -17,6 +17,7 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
 from mmsearch.server.access import Admin, Search
 from mmsearch.server.answers import results_json, suggestion_json
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.problems import Problem, responses
 from mmsearch.server.rules import SettingsBody
@@ -24,7 +25,7 @@ from mmsearch.server.schemas import Asked, Blob, Body, Many, SearchBody, Similar
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import Modality, Query
 
-router = APIRouter(prefix="/v1", tags=["search"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["search"])
 
 
 class MultiSearchBody(Body):
