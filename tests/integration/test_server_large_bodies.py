@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from pydantic import BaseModel
 
 from mmsearch.server import bodies
 from mmsearch.server.keys import Keys
@@ -114,7 +113,7 @@ def test_the_thread_that_answers_everybody_reads_no_large_body(
 @pytest.mark.parametrize("name", ["items", "updates"])
 def test_others_have_their_turn_while_a_large_body_is_checked(name: str) -> None:
     """Pydantic lets no other thread in as long as it needs no line of Python: here it needs one for each item."""
-    model: type[BaseModel] = {"items": ItemsBody, "updates": UpdatesBody}[name]
+    model = ItemsBody if name == "items" else UpdatesBody
     values = {f"attribute {n}": f"value {n}" for n in range(300)}
     body = {name: [{"key": str(n), "attributes": values} for n in range(1000)]}
     begun = threading.Event()

@@ -16,8 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from indexer.pipeline import index
+from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.engine import Engine
 from mmsearch.server.keys import Keys
+from mmsearch.server.warming import warm
+from mmsearch.types import Modality
 from tests.abused import ITEMS, SEARCH, connected, make_home, request, status_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +92,26 @@ def test_a_first_request_loads_nothing(home: Path) -> None:
     assert told["warmed"] > 5
     assert told["loaded"] == []
     assert [name for name in told["modules"] if not name.startswith(("httpx", "encodings"))] == []
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "loaded"),
+    [
+        ((".txt",), {Modality.TEXT}),
+        ((".txt", ".png"), {Modality.TEXT, Modality.IMAGE}),
+        ((".png", ".wav"), {Modality.TEXT, Modality.IMAGE, Modality.AUDIO}),
+    ],
+)
+def test_what_is_loaded_is_what_the_collection_holds(
+    tmp_path: Path, suffixes: tuple[str, ...], loaded: set[Modality]
+) -> None:
+    make_home(tmp_path)
+    with Engine.open(tmp_path / "other", model=tmp_path / "model") as engine:
+        index(engine, [path for path in (tmp_path / "media").iterdir() if path.suffix in suffixes])
+    with Engine.open(tmp_path / "other", create=False) as engine:
+        warm(engine)
+        assert isinstance(engine.encoder, OnnxEncoder)
+        assert engine.encoder._sessions.keys() == loaded
 
 
 class Served:
