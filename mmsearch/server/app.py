@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from indexer.addresses import Network, networks
 from indexer.fetch import Fetcher
@@ -41,6 +42,9 @@ __all__ = ["create_app"]
 logger = logging.getLogger("mmsearch.server")
 
 WEB = Path(__file__).parent / "web"
+
+_REST = "/v1/{rest:path}"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 ABOUT = """Search products, photos, texts and sounds by words, picture or sound.
 
@@ -98,9 +102,9 @@ def create_app(
         app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503))
     app.openapi = functools.partial(described, app)  # type: ignore[method-assign]
     app.add_api_route(
-        "/v1/{rest:path}",
+        _REST,
         _nowhere,
-        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        methods=_METHODS,
         include_in_schema=False,
     )
     if WEB.is_dir():
@@ -150,5 +154,15 @@ def _warm(app: FastAPI) -> None:
         logger.warning("what is kept of pictures that are gone could not be deleted: %s", error)
 
 
-async def _nowhere(rest: str) -> None:
+async def _nowhere(request: Request, rest: str) -> None:
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    here = [route for route in request.app.routes if getattr(route, "path", None) not in ("", _REST)]
+    allowed = [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in here)
+    ]
+    if allowed:
+        told = f"{request.method} is not for this address, {' and '.join(allowed)} are"
+        raise Problem(405, told, {"Allow": ", ".join(allowed)})
     raise Problem(404, f"there is nothing at /v1/{rest[:100]}; /openapi.json tells what there is")

@@ -63,10 +63,12 @@ class BodyRoute(APIRoute):
                 ) in request.stream():  # a client that is still sending would not hear why it is refused
                     pass
                 raise
-            if model is None or "json" not in request.headers.get("content-type", "").lower():
+            if model is None:
                 return await handle(request)
             read = _Read(request.scope, request.receive)
             if body := await read.body():
+                if "json" not in request.headers.get("content-type", "").lower():
+                    raise Problem(415, "this takes JSON: send it with `Content-Type: application/json`")
                 most = request.app.state.options.max_values
                 if len(body) < LARGE:
                     read.parsed = _loads(body)

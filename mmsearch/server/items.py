@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
@@ -45,6 +45,8 @@ _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 class RemoveBody(Body):
     """Keys of items to remove."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keys": ["sku-1", "sku-2"]}]})
 
     keys: Many[Key] = Field(min_length=1, max_length=10_000)
 

@@ -137,7 +137,7 @@ def add_handlers(app: FastAPI) -> None:
         errors = [
             {
                 "field": (".".join(map(str, one["loc"][1:])) or str(one["loc"][0]))[:200],
-                "reason": one["msg"][:MAX_DETAIL],
+                "reason": one["msg"].removeprefix("Value error, ")[:MAX_DETAIL],
             }
             for one in error.errors()[:20]
         ]

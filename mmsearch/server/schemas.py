@@ -93,14 +93,25 @@ Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 
 
 class SortBody(Body):
-    """Order by an attribute, or by the distance from ``near`` (latitude, longitude)."""
+    """Order by an attribute; or by the distance from ``near`` (latitude, longitude). ``place`` names the attributes
+    that tell where an item is; not given: ``latitude`` and ``longitude``, or ``lat`` and ``lon``.
+    """
 
-    attribute: Name
+    attribute: Name = "distance"
     descending: bool = False
     near: tuple[Latitude, Longitude] | None = None
+    place: tuple[Name, Name] | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> SortBody:
+        if self.near is None and "attribute" not in self.model_fields_set:
+            raise ValueError("give attribute or near")
+        if self.near is None and self.place is not None:
+            raise ValueError("place is for near")
+        return self
 
     def shape(self) -> Sort:
-        return Sort(self.attribute, self.descending, self.near)
+        return Sort(self.attribute, self.descending, self.near, self.place)
 
 
 class BoostBody(Body):
