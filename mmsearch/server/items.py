@@ -178,7 +178,7 @@ async def item_file(request: Request, collection: Name, item: Number, _: Search)
     def find() -> tuple[Any, Item]:
         with state.engines.searching(collection) as engine:
             found = _one(engine, item)
-            return served_file(engine, found.path), found
+            return served_file(engine, found.path, indexed=found.is_file), found
 
     path, found = await state.work.search(find)
     kind = content_type(path, found.modality)

@@ -98,7 +98,8 @@ class Thumbnails:
                 raise MediaError(source, "pictures by URL are not kept here")
             image = load_image(self._fetched(source), min_side=size, name=source, max_pixels=most)
         else:
-            image = load_image(served_file(engine, source), min_side=size, max_pixels=most)
+            found = served_file(engine, source, indexed=item.is_file and source == item.path)
+            image = load_image(found, min_side=size, max_pixels=most)
         image.thumbnail((size, size))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{threading.get_ident()}.part")
@@ -106,15 +107,17 @@ class Thumbnails:
         os.replace(partial, path)
 
 
-def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it is still there in a folder that was indexed, or in that of a feed. Raises ``ItemNotFound``.
+def served_file(engine: Engine, path: str | None, *, indexed: bool = False) -> Path:
+    """The file, if it is still there in a folder that was indexed, in that of a feed, or ``indexed`` by its own name.
+    Raises ``ItemNotFound``.
 
-    Links are followed before the comparison: one that leads out of the folder leads to nothing.
+    Links are followed before the comparison: one that leads elsewhere leads to nothing.
     """
     if path is None:
         raise ItemNotFound("this item is no file")
     real = Path(os.path.realpath(path))
-    if not _inside(real, [*engine.roots(), *_feed_roots(engine)]) or not real.is_file():
+    known = (indexed and str(real) == path) or _inside(real, [*engine.roots(), *_feed_roots(engine)])
+    if not known or not real.is_file():
         raise ItemNotFound(f"{Path(path).name}: is not among the indexed files any more")
     return real
 
