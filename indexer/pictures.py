@@ -111,8 +111,9 @@ class Pictures:
         digest = blake2b(data, digest_size=16).digest()
         found = Picture(source, digest, _stamp(digest.hex(), version))
         if digest.hex() != known.get("hash"):
-            with decoding(pixels_of(data, name, self._max_pixels)):
-                image, _ = read_image(data, name, self._encoder.image_size, self._max_pixels)
+            side, most = self._encoder.image_size, self._max_pixels
+            with decoding(pixels_of(data, name, side, most)):
+                image, _ = read_image(data, name, side, most)
                 found.image = self._encoder.prepare_image(image)
                 del image
         return found

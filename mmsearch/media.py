@@ -163,9 +163,15 @@ def image_attributes(source: Path | str | bytes, *, name: object = None) -> dict
     return _facts(image, exif.read(image))
 
 
-def pixels_of(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> int:
-    """How many pixels a picture has, by its header. Raises ``MediaError`` if it is none, or claims too many."""
-    width, height = _open(data, name, max_pixels).size
+def pixels_of(data: bytes, name: object, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels ``read_image`` decodes of a picture, by its header; of a progressive JPEG it needs all.
+
+    Raises ``MediaError`` if it is none, or claims too many.
+    """
+    image = _open(data, name, max_pixels)
+    if min_side and not image.info.get("progressive"):
+        image.draft("RGB", (min_side, min_side))
+    width, height = image.size
     return width * height
 
 

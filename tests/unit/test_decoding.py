@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
@@ -9,8 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import pytest
 
 from mmsearch.decoding import Room
+from mmsearch.errors import MediaError
+from mmsearch.media import pixels_of, read_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,6 +99,25 @@ def test_what_fails_inside_gives_its_room_back() -> None:
             pass
     with room(10):
         pass
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "pixels"),
+    [
+        ("PNG", {}, 4000 * 3000),
+        ("JPEG", {}, 500 * 375),
+        ("JPEG", {"progressive": True}, 4000 * 3000),
+    ],
+)
+def test_what_counts_is_what_is_decoded(format: str, options: dict[str, bool], pixels: int) -> None:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (4000, 3000)).save(file, format, **options)
+    assert pixels_of(file.getvalue(), "a", 224) == pixels
+    assert pixels_of(file.getvalue(), "a") == 4000 * 3000
+    if not options:
+        assert np.prod(read_image(file.getvalue(), "a", 224)[0].size) == pixels
+    with pytest.raises(MediaError, match="bomb"):
+        pixels_of(file.getvalue(), "a", 224, 1_000_000)
 
 
 def test_many_large_pictures_at_once_do_not_fill_the_memory(tmp_path: Path) -> None:
