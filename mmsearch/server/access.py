@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -37,7 +39,9 @@ class Access:
         who = key.id if key else (request.client.host if request.client else "unknown")
         limit = RateLimitItemPerMinute((key.rate if key else None) or self._rate)
         if not self._limiter.hit(limit, who):
-            raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": "1"})
+            free_at, _ = self._limiter.get_window_stats(limit, who)
+            wait = max(1, math.ceil(free_at - time.time()))
+            raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": str(wait)})
         request.scope["key"] = key
         # Once there were keys, or where others can come in: taking the last one away opens no door.
         self._needed = self._needed or bool(self.keys.all())

@@ -92,7 +92,7 @@ def test_every_route_has_a_method_in_both_clients(both: Both, home: Path, tmp_pa
     assert both.now("create_collection", "a", model)["items"] == 0
     with pytest.raises(Refused, match="already") as refused:
         both.later("create_collection", "a", model)
-    assert (refused.value.status, refused.value.code) == (409, "Problem")
+    assert (refused.value.status, refused.value.code) == (409, "Conflict")
     assert [one["name"] for one in both("collections")] == ["a", "default"]
     assert both("collection", "default")["attributes"]["width"] == "number"
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from mmsearch.server.app import create_app
+from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
 from tests.abused import DEFAULT, ITEMS, SEARCH, make_home
 from tests.serving import serving
@@ -126,3 +127,15 @@ def test_every_body_of_the_document_has_an_example() -> None:
                 if not {"example", "examples"} & {*schema}:
                     without.append(f"{method} {path}")
     assert without == []
+
+
+def test_who_asks_too_often_is_told_how_long_to_wait(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    _, secret = Keys(home).create("shop", "search", rate=2)
+    with serving(home) as url, httpx.Client(base_url=url, headers={"x-api-key": secret}) as client:
+        answers = [client.get("/v1/collections") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert 50 <= int(answers[-1].headers["retry-after"]) <= 60, (
+        "until the first of the minute is a minute ago"
+    )
+    assert answers[-1].json()["code"] == "TooManyRequests"
