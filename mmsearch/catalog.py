@@ -297,6 +297,15 @@ class Catalog(Database):
                 found.update((row["id"], part_of(row)) for row in rows)
         return found
 
+    def known_parts(self, ids: Sequence[int]) -> set[int]:
+        """Those of these parts that there are."""
+        with self.reading() as connection:
+            found = (
+                connection.execute(f"SELECT id FROM parts WHERE id IN ({listed(some)})")
+                for some in chunks(ids)
+            )
+            return {part for rows in found for (part,) in rows}
+
     def vectors_of(self, part_ids: Sequence[int]) -> Vectors:
         """Stored vectors (n, dim) float32, in the order asked for. Raises ``ItemNotFound`` if a part is gone."""
         order = np.array(part_ids, np.int64)

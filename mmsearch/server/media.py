@@ -75,7 +75,7 @@ class Thumbnails:
         """Delete what is kept of parts that are no more, whoever removed them and when; returns the number of files."""
         files = [path for path in self._folder.rglob("*") if path.stem[:1].isdecimal() and path.is_file()]
         owners = [int(re.match(r"\d+", path.name)[0]) for path in files]  # type: ignore[index]
-        known = catalog.parts_by_id(sorted({*owners})).keys()
+        known = catalog.known_parts(sorted({*owners}))
         gone = [path for path, part in zip(files, owners, strict=True) if part not in known]
         for path in gone:
             path.unlink(missing_ok=True)
