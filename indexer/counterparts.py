@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 
+from indexer.addresses import Network
 from indexer.pictures import Pictures, hash_in
 from indexer.plan import File
 from indexer.prepare import Preparer
@@ -36,15 +37,22 @@ class Unable:
 
 
 class Counterparts:
-    """Makes the counterparts of items in the shadow collection of ``era``. Safe to use from several threads."""
+    """Makes the counterparts of items in the shadow collection of ``era``. Safe to use from several threads. Close it.
 
-    def __init__(self, catalog: Catalog, era: Era) -> None:
+    ``allowed`` are networks that pictures are fetched from although they are not public.
+    """
+
+    def __init__(self, catalog: Catalog, era: Era, allowed: Sequence[Network] = ()) -> None:
         self._catalog = catalog
         self._era = era
         self._prepare = Preparer(era.encoder, ())
-        self._pictures = Pictures(era.encoder)
+        self._pictures = Pictures(era.encoder, allowed)
         self._begun: set[bytes] = set()  # contents that are on their way
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pictures.close()
 
     def __call__(self, item: Item) -> Counterpart | Unable | None:
         """The counterpart with all that is to be encoded as content, or why there is none.

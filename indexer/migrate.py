@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from indexer.addresses import Network
 from indexer.counterparts import Counterparts, Unable, counterpart, in_other_words
 from indexer.mapping import LEAST, MOST, LinearMap, Quality, learn
 from indexer.report import printable
@@ -76,13 +77,15 @@ def migrate(
     progress: Progress = lambda done, total: None,
     notice: Notice = lambda line: None,
     workers: int | None = None,
+    allowed: Sequence[Network] = (),
 ) -> Migrated:
     """Encode a collection with ``model`` and switch to it. None goes on with a migration that was begun.
 
     Pictures and sounds are read from their files, texts from the catalog. Items whose files are gone or have changed
     are a reason to refuse, unless ``map_vanished``: then their vectors are worked out from the former ones by a linear
     map that the others teach (``indexer.mapping``). ``progress`` is called with the number of items done and of all,
-    ``notice`` with what the user should know.
+    ``notice`` with what the user should know. ``allowed`` are networks that pictures are fetched from although they are
+    not public (``indexer.addresses.networks``).
 
     Raises ``ConfigError`` (there is nothing to migrate, or another migration is not finished), ``MigrationRefused``,
     ``StoreError`` (no room on the disk), ``ModelError``, ``CatalogBusy``.
@@ -95,7 +98,7 @@ def migrate(
     else:
         encoder = engine.load(model) if isinstance(model, str | Path) else model
         era = _begun(engine, shadow, encoder, model_name(model), notice)
-    return _Migration(engine, era, map_vanished, progress, notice, workers).run()
+    return _Migration(engine, era, map_vanished, progress, notice, workers, allowed).run()
 
 
 def rollback(
@@ -105,13 +108,14 @@ def rollback(
     progress: Progress = lambda done, total: None,
     notice: Notice = lambda line: None,
     workers: int | None = None,
+    allowed: Sequence[Network] = (),
 ) -> Migrated:
     """Switch back to the former model. Only what was added or changed since is encoded. Raises as ``migrate`` does."""
     shadow = shadow_of(engine)
     if shadow is None or not shadow.switched:
         raise ConfigError(f"collection {engine.collection!r} has no former vectors to go back to")
     era = _era(engine, shadow, notice)
-    return _Migration(engine, era, map_vanished, progress, notice, workers).run()
+    return _Migration(engine, era, map_vanished, progress, notice, workers, allowed).run()
 
 
 def finish(engine: Engine) -> int:
@@ -161,6 +165,7 @@ class _Migration:
         progress: Progress,
         notice: Notice,
         workers: int | None,
+        allowed: Sequence[Network],
     ) -> None:
         self._engine = engine
         self._catalog = engine.catalog
@@ -171,6 +176,7 @@ class _Migration:
         self._progress = progress
         self._notice = notice
         self._workers = workers or max(2, min(16, os.cpu_count() or 2))
+        self._allowed = allowed
         self._unable: dict[int, Unable] = {}  # by lowest part id
         self.report = Migrated(collection=self._source.name, model=era.info.model, former=self._source.model)
 
@@ -257,7 +263,7 @@ class _Migration:
         if not todo:
             return False
         encoder = self._era.encoder
-        counterparts = Counterparts(self._catalog, self._era)
+        counterparts = Counterparts(self._catalog, self._era, self._allowed)
         made: list[NewItem] = []
         fresh: list[NewItem] = []
         encoded: list[Vectors] = []
@@ -269,7 +275,7 @@ class _Migration:
             made.extend(fresh)
             fresh.clear()
 
-        with ThreadPoolExecutor(self._workers, "decode") as pool:
+        with contextlib.closing(counterparts), ThreadPoolExecutor(self._workers, "decode") as pool:
             ready = ahead(pool, counterparts, self._items(todo), 2 * self._workers + encoder.batch_size)
             try:
                 for number, found in enumerate(ready, start=1):

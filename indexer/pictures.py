@@ -15,9 +15,10 @@ from typing import Any
 
 from indexer.addresses import Network, is_url
 from indexer.fetch import Fetcher
+from mmsearch.decoding import decoding
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
-from mmsearch.media import MAX_PIXELS, read_file, read_image
+from mmsearch.media import MAX_PIXELS, pixels_of, read_file, read_image
 from mmsearch.types import Image, Vector
 
 __all__ = ["REMEMBERED", "Picture", "PictureVectors", "Pictures", "hash_in"]
@@ -110,8 +111,11 @@ class Pictures:
         digest = blake2b(data, digest_size=16).digest()
         found = Picture(source, digest, _stamp(digest.hex(), version))
         if digest.hex() != known.get("hash"):
-            image, _ = read_image(data, name, self._encoder.image_size, self._max_pixels)
-            found.image = self._encoder.prepare_image(image)
+            side, most = self._encoder.image_size, self._max_pixels
+            with decoding(pixels_of(data, name, side, most)):
+                image, _ = read_image(data, name, side, most)
+                found.image = self._encoder.prepare_image(image)
+                del image
         return found
 
 

@@ -213,6 +213,12 @@ class Catalog(Database):
         }
         return Changes(revision, tag, epoch, space, found, removed, products)
 
+    def removed_since(self, revision: int) -> list[int]:
+        """Ids of the parts that were removed later than a revision, of collections that are still there."""
+        query = "SELECT part_id FROM tombstones WHERE revision > ?"
+        with self.reading() as connection:
+            return [part for (part,) in connection.execute(query, (revision,))]
+
     def part_counts(self, collection: int) -> dict[Modality, int]:
         """Number of parts by modality."""
         query = (
@@ -290,6 +296,15 @@ class Catalog(Database):
                 rows = named_rows(connection, f"SELECT * FROM parts WHERE id IN ({listed(some)})")
                 found.update((row["id"], part_of(row)) for row in rows)
         return found
+
+    def known_parts(self, ids: Sequence[int]) -> set[int]:
+        """Those of these parts that there are."""
+        with self.reading() as connection:
+            found = (
+                connection.execute(f"SELECT id FROM parts WHERE id IN ({listed(some)})")
+                for some in chunks(ids)
+            )
+            return {part for rows in found for (part,) in rows}
 
     def vectors_of(self, part_ids: Sequence[int]) -> Vectors:
         """Stored vectors (n, dim) float32, in the order asked for. Raises ``ItemNotFound`` if a part is gone."""

@@ -46,6 +46,7 @@ __all__ = [
     "load_sound",
     "modality_of",
     "opened",
+    "pixels_of",
     "read_file",
     "read_image",
     "read_sound",
@@ -160,6 +161,18 @@ def image_attributes(source: Path | str | bytes, *, name: object = None) -> dict
     data, label = _bytes_of(source, name)
     image = _open(data, label)
     return _facts(image, exif.read(image))
+
+
+def pixels_of(data: bytes, name: object, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels ``read_image`` decodes of a picture, by its header; of a progressive JPEG it needs all.
+
+    Raises ``MediaError`` if it is none, or claims too many.
+    """
+    image = _open(data, name, max_pixels)
+    if min_side and not image.info.get("progressive"):
+        image.draft("RGB", (min_side, min_side))
+    width, height = image.size
+    return width * height
 
 
 def read_image(

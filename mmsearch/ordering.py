@@ -31,6 +31,9 @@ DIVERSIFIED = 100
 RESCORED = 512
 """So many of the best items, and as many of the best text matches, are scored exactly where a matrix only estimates."""
 
+_PLACES = (("latitude", "longitude"), ("lat", "lon"))
+"""What attributes call a place, unless a sort says it: what a shop writes, and what photos have."""
+
 MOST_BOOST = 1e12
 """All boosts of an item together lift or lower its score by so much at most."""
 
@@ -304,7 +307,9 @@ class Order:
         columns, n = self.state.columns, self.state.n
         key = np.full(n, np.inf)
         if sort.near is not None:
-            away = filters.distances("latitude", "longitude", sort.near, columns.column, n, columns.names())
+            names = columns.names()
+            place = sort.place or next((pair for pair in _PLACES if {*pair} <= {*names}), _PLACES[0])
+            away = filters.distances(*place, sort.near, columns.column, n, names)
             return np.where(np.isnan(away), np.inf, -away if sort.descending else away)
         column = self.state.column(sort.attribute)
         values = column.vocabulary.alphabetical[column.values] if column.kind == "text" else column.values

@@ -44,13 +44,15 @@ class Sort:
     """Order by an attribute: ascending unless ``descending``; items without it come last either way.
 
     Of several values the least counts, or the greatest if ``descending``. ``attribute`` may be a built-in field
-    (``added``, ``title``, ``key``, ...). Give a distance instead with ``near``: (latitude, longitude) in degrees, from
-    the attributes ``latitude`` and ``longitude``; then ``attribute`` is ignored and may be ``"distance"``.
+    (``added``, ``title``, ``key``, ...). Give a distance instead with ``near``: (latitude, longitude) in degrees; then
+    ``attribute`` is ignored and may be ``"distance"``. ``place`` names the attributes that tell where an item is; None:
+    ``latitude`` and ``longitude``, or what photos have, ``lat`` and ``lon``.
     """
 
     attribute: str
     descending: bool = False
     near: tuple[float, float] | None = None
+    place: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import math
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from mmsearch.engine import Engine
 
 _BUFFERED = 50
-"""So many queries are noted before they are written."""
+_SECONDS = 10.0
+"""So many queries are noted before they are written, or those of so many seconds."""
 
 
 class Whole:
@@ -32,6 +35,7 @@ class Whole:
         )
         self._kept = Kept()
         self._asked: collections.Counter[str] = collections.Counter()
+        self._flushed = -math.inf
         self._lock = threading.Lock()
 
     def results(self, queries: Sequence[Query | str]) -> list[Results]:
@@ -77,14 +81,15 @@ class Whole:
         if self.settings().keep_queries:
             with self._lock:
                 self._asked[text] += 1
-                full = self._asked.total() >= _BUFFERED
-            if full:
+                due = time.monotonic() - self._flushed >= _SECONDS or self._asked.total() >= _BUFFERED
+            if due:
                 self.flush()
 
     def flush(self) -> None:
         """Write the queries that were noted, unless somebody else is writing: then they wait for the next time."""
         with self._lock:
             asked, self._asked = self._asked, collections.Counter()
+            self._flushed = time.monotonic()
         if asked:
             try:
                 with self._engine.writing(wait=0):

@@ -323,8 +323,9 @@ def _write_attributes(
                 known[name] = (connection.execute(added_name).scalar_one(), kind)
             name_id, wanted = known[name]
             if kind != wanted:
+                shown = str(value) if kind == "datetime" else repr(value)
                 raise ItemError(
-                    f"{key}: attribute {name!r} is a {wanted} in this collection, but {value!r} is a {kind}"
+                    f"{key}: attribute {name!r} is a {wanted} in this collection, but {shown} is a {kind}"
                 )
             rows += [{"name_id": name_id, "item_id": item_id} | entry for entry in _entries(value, kind)]
     if rows:

@@ -8,17 +8,19 @@ package indexes, proxies and certificates is told to those inside, too, through 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import logging
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,11 @@ def missing() -> str:
     """What this machine lacks to build images; nothing if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux, to make a root of its own and change into it"
-    tools = [tool for tool in ("mmdebstrap", "unshare", "chroot", "mount") if not shutil.which(tool)]
+    tools = [
+        tool
+        for tool in ("mmdebstrap", "unshare", "nsenter", "ip", "chroot", "mount")
+        if not shutil.which(tool)
+    ]
     if tools:
         return f"needs {', '.join(tools)}"
     probe = subprocess.run(
@@ -76,10 +82,18 @@ class Image:
         network: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the root as the image's user. ``mounts`` are folders of ours, read-only, by path inside."""
+        words = self._words(command, mounts or {}, building, network)
+        return subprocess.run(words, check=False, capture_output=True, text=True)
+
+    def _words(
+        self, command: Sequence[str], mounts: Mapping[str, Path], building: bool, network: bool
+    ) -> list[str]:
         env = {"HOME": self._home(), **self.env}
         outer = ["mount --make-rprivate /", f"mount -t proc proc {self._inside('/proc')}"]
+        if not network:
+            outer.append("ip link set lo up")
         outer.append(f"mount --rbind /dev {self._inside('/dev')}")
-        bound = dict(mounts or {})
+        bound = dict(mounts)
         if building:
             told, files = _settings()
             env |= told
@@ -98,12 +112,25 @@ class Image:
             f"exec chroot --userspec={self._ids()} {shlex.quote(str(self.root))} {shlex.join(words)}"
         )
         namespaces = ["--mount", "--pid", "--fork", *([] if network else ["--net"])]
-        return subprocess.run(
-            ["unshare", *namespaces, "sh", "-ec", "\n".join(outer)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        return ["unshare", *namespaces, "sh", "-ec", "\n".join(outer)]
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str, mounts: Mapping[str, Path] | None = None) -> Iterator[Container]:
+        """What ``docker run --network none -d IMAGE arguments`` does; it is killed in the end if it still runs."""
+        command = [*self.entrypoint, *(arguments or self.command)]
+        words = self._words(command, mounts or {}, building=False, network=False)
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            found = ""
+            while not found and process.poll() is None:
+                found = children.read_text().strip()
+                time.sleep(0.01)
+            container = Container(self, process, int(found or 0))
+            try:
+                yield container
+            finally:
+                if process.poll() is None:
+                    os.kill(container.pid, signal.SIGKILL)
 
     def start(
         self, *arguments: str, mounts: Mapping[str, Path] | None = None
@@ -126,6 +153,34 @@ class Image:
     def _home(self) -> str:
         number = self._ids().split(":")[0]
         return next((fields[5] for fields in self._users().values() if fields[2] == number), "/")
+
+
+@dataclasses.dataclass
+class Container:
+    """A command that runs in an image; ``pid`` is that of its first process as this machine counts."""
+
+    image: Image
+    process: subprocess.Popen[str]
+    pid: int
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """What ``docker exec`` does."""
+        ids = self.image._ids().split(":")
+        env = [f"{name}={value}" for name, value in self.image.env.items()]
+        words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", f"--root={self.image.root}"]
+        words += [f"--setuid={ids[0]}", f"--setgid={ids[1]}", f"--wd={self.image.root}", "env", "-i", *env]
+        return subprocess.run([*words, *command], check=False, capture_output=True, text=True)
+
+    def near(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of this machine in the container's network."""
+        words = ["nsenter", f"--target={self.pid}", "--net", *command]
+        return subprocess.run(words, check=False, capture_output=True, text=True)
+
+    def stop(self, seconds: float = 30) -> tuple[int, str]:
+        """What ``docker stop`` does: SIGTERM to the first process. Returns its exit code, and all that it printed."""
+        os.kill(self.pid, signal.SIGTERM)
+        printed, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode, printed
 
 
 def build(path: Path, context: Path, work: Path, args: Mapping[str, str] | None = None) -> Image:
@@ -191,7 +246,7 @@ def _step(image: Image, step: Any, sent: Path, stages: Mapping[str, Image], args
         image.command = value
     elif name == "HEALTHCHECK" and value[0] == "CMD":
         image.health = value[1:]
-    elif name != "VOLUME":
+    elif name not in {"VOLUME", "EXPOSE"}:
         raise NotImplementedError(step.original)
 
 

@@ -74,21 +74,24 @@ def migrate(
         elif finish:
             _finish(engine, yes, json)
         else:
-            _migrate(engine, model, rollback, map_vanished, json)
+            from indexer.addresses import networks
+            from mmsearch.config import load_settings
+
+            options = {
+                "map_vanished": map_vanished,
+                "allowed": networks(load_settings(home=home).fetch_from),
+            }
+            _migrate(engine, model, rollback, json, options)
 
 
-def _migrate(engine: Engine, model: str | None, back: bool, map_vanished: bool, json: bool) -> None:
+def _migrate(engine: Engine, model: str | None, back: bool, json: bool, options: dict[str, Any]) -> None:
     from indexer import migrate as work
     from mmsearch.cli.progress import counting
     from mmsearch.cli.text import json_line, note, write_bytes
     from mmsearch.errors import MigrationRefused
 
     with counting("encoding") as progress:
-        options: dict[str, Any] = {
-            "map_vanished": map_vanished,
-            "progress": progress,
-            "notice": note,
-        }
+        options |= {"progress": progress, "notice": note}
         try:
             done = work.rollback(engine, **options) if back else work.migrate(engine, model, **options)
         except MigrationRefused as error:

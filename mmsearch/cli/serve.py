@@ -78,10 +78,13 @@ def serve(
     local = _is_loopback(host)
     if not local and not Keys(settings.home).all():
         raise ConfigError(
-            f"--host {host}: everybody who reaches this address could search and change everything. Make a key first: "
-            "mmsearch keys create NAME --scope search"
+            f"--host {host}: everybody who reaches this address could search and change everything, and there is no "
+            f"key in {settings.home}. Make one, then start again: mmsearch keys create NAME --scope search (in a "
+            "container: docker compose run --rm mmsearch keys create NAME --scope search)"
         )
-    names = [*LOOPBACK, host.lower(), *(allow_host or ())] if local else list(allow_host or ())
+    named = [name.lower() for name in allow_host or ()]
+    # With a public address any name will do, unless some are named; then this machine still asks whether it is well.
+    names = [*LOOPBACK, host.lower(), *named] if local or named else []
     options = Options(
         max_body=max_body << 20,
         rate=rate,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+import time
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -38,7 +39,9 @@ class Access:
         who = key.id if key else (request.client.host if request.client else "unknown")
         limit = RateLimitItemPerMinute((key.rate if key else None) or self._rate)
         if not self._limiter.hit(limit, who):
-            raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": "1"})
+            free_at, _ = self._limiter.get_window_stats(limit, who)
+            wait = max(1, math.ceil(free_at - time.time()))
+            raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": str(wait)})
         request.scope["key"] = key
         # Once there were keys, or where others can come in: taking the last one away opens no door.
         self._needed = self._needed or bool(self.keys.all())
@@ -94,14 +97,17 @@ class Access:
 _VERBS = {"search": "search", "write": "change items", "admin": "administer"}
 
 
-def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency: the request's key has ``scope`` in the collection of its path."""
+class needs:  # noqa: N801  reads as what it says in a signature
+    """A dependency: the request's key has ``scope`` in the collection of its path. A request is checked once."""
 
-    async def check(request: Request) -> None:  # a plain function would be given a thread, for each request
-        access: Access = request.app.state.access
-        access.check(request, scope, request.path_params.get("collection"))
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
 
-    return check
+    async def __call__(self, request: Request) -> None:  # a plain function would be given a thread each time
+        if request.scope.get("checked") != self.scope:
+            access: Access = request.app.state.access
+            access.check(request, self.scope, request.path_params.get("collection"))
+            request.scope["checked"] = self.scope
 
 
 Search = Annotated[None, Depends(needs("search"))]

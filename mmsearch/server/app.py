@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from indexer.addresses import Network, networks
 from indexer.fetch import Fetcher
@@ -22,7 +24,7 @@ from mmsearch import __version__
 from mmsearch.config import Device
 from mmsearch.encoders import Encoder, load_encoder
 from mmsearch.encoders.voice import Transcriber
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, MmsearchError
 from mmsearch.server import collections, health, items, searching
 from mmsearch.server.access import Access
 from mmsearch.server.described import described
@@ -37,7 +39,12 @@ from mmsearch.server.writing import Updates
 
 __all__ = ["create_app"]
 
+logger = logging.getLogger("mmsearch.server")
+
 WEB = Path(__file__).parent / "web"
+
+_REST = "/v1/{rest:path}"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 ABOUT = """Search products, photos, texts and sounds by words, picture or sound.
 
@@ -95,9 +102,9 @@ def create_app(
         app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503))
     app.openapi = functools.partial(described, app)  # type: ignore[method-assign]
     app.add_api_route(
-        "/v1/{rest:path}",
+        _REST,
         _nowhere,
-        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        methods=_METHODS,
         include_in_schema=False,
     )
     if WEB.is_dir():
@@ -141,7 +148,21 @@ def _warm(app: FastAPI) -> None:
         gc.collect()
         gc.freeze()
     app.state.ready = True
+    try:
+        app.state.thumbnails.sweep(app.state.engines.catalog)
+    except (OSError, MmsearchError) as error:
+        logger.warning("what is kept of pictures that are gone could not be deleted: %s", error)
 
 
-async def _nowhere(rest: str) -> None:
+async def _nowhere(request: Request, rest: str) -> None:
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    here = [route for route in request.app.routes if getattr(route, "path", None) not in ("", _REST)]
+    allowed = [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in here)
+    ]
+    if allowed:
+        told = f"{request.method} is not for this address, {' and '.join(allowed)} are"
+        raise Problem(405, told, {"Allow": ", ".join(allowed)})
     raise Problem(404, f"there is nothing at /v1/{rest[:100]}; /openapi.json tells what there is")

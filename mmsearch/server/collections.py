@@ -11,10 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mmsearch.errors import CollectionNotFound, MissingExtra, ModelError
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.access import Admin, Search
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.engines import Engines
 from mmsearch.server.problems import Problem, responses
 
-router = APIRouter(prefix="/v1", tags=["collections"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["collections"])
 
 Name = Annotated[str, Path(description="Name of the collection.", min_length=1, max_length=200)]
 
@@ -95,8 +96,13 @@ async def show_collection(request: Request, collection: Name, _: Search) -> dict
 async def delete_collection(request: Request, collection: Name, _: Admin) -> dict[str, Any]:
     """Delete a collection with everything in it."""
     state = request.app.state
-    count = await state.work.write(lambda: state.engines.delete(collection))
-    return {"deleted": collection, "items": count}
+
+    def delete() -> int:
+        count: int = state.engines.delete(collection)
+        state.thumbnails.sweep(state.engines.catalog)
+        return count
+
+    return {"deleted": collection, "items": await state.work.write(delete)}
 
 
 def _created(engines: Engines, new: NewCollection) -> CollectionInfo:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
 from mmsearch.server import writing
 from mmsearch.server.access import Search, Write
 from mmsearch.server.answers import item_json
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.media import SIZES, content_type, served_file
 from mmsearch.server.problems import Problem, responses
 from mmsearch.server.schemas import Body, ItemsBody, Key, Many, UpdatesBody
 from mmsearch.types import Item
 
-router = APIRouter(prefix="/v1/collections/{collection}", tags=["items"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1/collections/{collection}", tags=["items"])
 
 Number = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the item.")]
 PartNumber = Annotated[int, Path(ge=1, lt=1 << 62, description="Id of the part.")]
@@ -43,6 +45,8 @@ _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 class RemoveBody(Body):
     """Keys of items to remove."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keys": ["sku-1", "sku-2"]}]})
 
     keys: Many[Key] = Field(min_length=1, max_length=10_000)
 
@@ -83,7 +87,7 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             _one(engine, item)
             return {"removed": engine.remove([item])}
 
@@ -98,7 +102,7 @@ async def put_items(request: Request, collection: Name, body: ItemsBody, _: Writ
     _limited(request, len(body.items))
 
     def put() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             return writing.put(engine, body.items, state.options, state.thumbnails, state.allowed)
 
     told: dict[str, Any] = await state.work.write(put)
@@ -130,7 +134,7 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
     state = request.app.state
 
     def remove() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
+        with state.engines.writing(collection) as engine, _forgetting(request):
             found = {key: engine.find(key) for key in dict.fromkeys(body.keys)}
             removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
@@ -159,7 +163,7 @@ async def thumbnail(
             return state.thumbnails.get(engine, found, wanted, size)
 
     path = await state.work.media(make)
-    return FileResponse(path, media_type="image/webp", headers=_FOR_EVER)
+    return FileResponse(path, media_type="image/webp", headers=_FOR_EVER | _embedding(request))
 
 
 @router.get(
@@ -174,7 +178,7 @@ async def item_file(request: Request, collection: Name, item: Number, _: Search)
     def find() -> tuple[Any, Item]:
         with state.engines.searching(collection) as engine:
             found = _one(engine, item)
-            return served_file(engine, found.path), found
+            return served_file(engine, found.path, indexed=found.is_file), found
 
     path, found = await state.work.search(find)
     kind = content_type(path, found.modality)
@@ -187,8 +191,23 @@ async def item_file(request: Request, collection: Name, item: Number, _: Search)
         headers={
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "private, no-cache",
+            **_embedding(request),
         },
     )
+
+
+def _embedding(request: Request) -> dict[str, str]:
+    """Pages of other sites may show pictures and play sounds where some may call the server at all."""
+    return {"Cross-Origin-Resource-Policy": "cross-origin"} if request.app.state.options.origins else {}
+
+
+@contextlib.contextmanager
+def _forgetting(request: Request) -> Iterator[None]:
+    """Delete what is kept of the pictures that are removed or replaced meanwhile."""
+    state = request.app.state
+    before, _ = state.engines.catalog.revision()
+    yield
+    state.thumbnails.forget(state.engines.catalog.removed_since(before))
 
 
 def _limited(request: Request, count: int) -> None:

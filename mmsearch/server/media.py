@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mmsearch.catalog import Catalog
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MediaError
 from mmsearch.media import MAX_PIXELS, load_image
@@ -41,7 +43,7 @@ class Thumbnails:
         """
         if part.modality is not Modality.IMAGE:
             raise ItemNotFound(f"item {item.id} has no picture there")
-        path = self._folder / f"{part.id % 1000:03}" / f"{part.id}-{size}.webp"
+        path = self._small(part.id, size)
         if path.is_file():
             return path
         with self._lock:
@@ -57,18 +59,37 @@ class Thumbnails:
 
     def keep(self, part: Part, data: bytes) -> None:
         """Keep a picture that came as bytes, to make small copies of."""
-        path = self._original(part)
+        path = self._original(part.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
         partial.write_bytes(data)
         os.replace(partial, path)
 
-    def _original(self, part: Part) -> Path:
-        return self._folder / "originals" / f"{part.id % 1000:03}" / str(part.id)
+    def forget(self, parts: Iterable[int]) -> None:
+        """Delete what is kept of parts that are no more."""
+        for part in parts if self._folder.is_dir() else ():
+            for path in (self._original(part), *(self._small(part, size) for size in SIZES)):
+                path.unlink(missing_ok=True)
+
+    def sweep(self, catalog: Catalog) -> int:
+        """Delete what is kept of parts that are no more, whoever removed them and when; returns the number of files."""
+        files = [path for path in self._folder.rglob("*") if path.stem[:1].isdecimal() and path.is_file()]
+        owners = [int(re.match(r"\d+", path.name)[0]) for path in files]  # type: ignore[index]
+        known = catalog.known_parts(sorted({*owners}))
+        gone = [path for path, part in zip(files, owners, strict=True) if part not in known]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _small(self, part: int, size: int) -> Path:
+        return self._folder / f"{part % 1000:03}" / f"{part}-{size}.webp"
+
+    def _original(self, part: int) -> Path:
+        return self._folder / "originals" / f"{part % 1000:03}" / str(part)
 
     def _make(self, engine: Engine, item: Item, part: Part, size: int, path: Path) -> None:
         source, most = part.source or item.path, self._max_pixels
-        if (original := self._original(part)).is_file():
+        if (original := self._original(part.id)).is_file():
             image = load_image(original, min_side=size, name="picture", max_pixels=most)
         elif source is None:
             raise ItemNotFound(f"item {item.id} was added without a picture file")
@@ -77,7 +98,8 @@ class Thumbnails:
                 raise MediaError(source, "pictures by URL are not kept here")
             image = load_image(self._fetched(source), min_side=size, name=source, max_pixels=most)
         else:
-            image = load_image(served_file(engine, source), min_side=size, max_pixels=most)
+            found = served_file(engine, source, indexed=item.is_file and source == item.path)
+            image = load_image(found, min_side=size, max_pixels=most)
         image.thumbnail((size, size))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{threading.get_ident()}.part")
@@ -85,15 +107,17 @@ class Thumbnails:
         os.replace(partial, path)
 
 
-def served_file(engine: Engine, path: str | None) -> Path:
-    """The file, if it is still there in a folder that was indexed, or in that of a feed. Raises ``ItemNotFound``.
+def served_file(engine: Engine, path: str | None, *, indexed: bool = False) -> Path:
+    """The file, if it is still there in a folder that was indexed, in that of a feed, or ``indexed`` by its own name.
+    Raises ``ItemNotFound``.
 
-    Links are followed before the comparison: one that leads out of the folder leads to nothing.
+    Links are followed before the comparison: one that leads elsewhere leads to nothing.
     """
     if path is None:
         raise ItemNotFound("this item is no file")
     real = Path(os.path.realpath(path))
-    if not _inside(real, [*engine.roots(), *_feed_roots(engine)]) or not real.is_file():
+    known = (indexed and str(real) == path) or _inside(real, [*engine.roots(), *_feed_roots(engine)])
+    if not known or not real.is_file():
         raise ItemNotFound(f"{Path(path).name}: is not among the indexed files any more")
     return real
 

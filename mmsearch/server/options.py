@@ -15,15 +15,17 @@ class Options:
     fetched from. ``connections`` may be open at once; ``workers`` requests are worked on at once and ``waiting`` more
     wait their turn; beyond, the answer is 503. ``log_queries``: whether logs tell what was searched for.
 
-    ``max_k`` is how many hits one request may ask for in all, ``max_pixels`` how large a picture may be,
-    ``max_pictures_pixels`` all pictures of a request together. Recordings may last ``max_seconds_of_sound``, those
-    that are to be written down ``max_seconds_of_speech``. ``head_timeout``, ``body_timeout`` and ``send_timeout``: how
-    long a client may take for the head of a request, for its body, and for the next bytes of the answer;
-    ``fetch_timeout``: how long all pictures of a request that are fetched may take together. ``needs_key``: nobody is
-    let in without a key, even where there is none (a public address).
+    ``max_values`` is how many texts, lists and objects one body may hold. ``max_k`` is how many hits one request
+    may ask for in all, ``max_pixels`` how large a picture may be, ``max_pictures_pixels`` all pictures of a
+    request together. Recordings may last ``max_seconds_of_sound``, those that are to be written down
+    ``max_seconds_of_speech``. ``head_timeout``, ``body_timeout`` and ``send_timeout``: how long a client may take
+    for the head of a request, for its body, and for the next bytes of the answer; ``fetch_timeout``: how long all
+    pictures of a request that are fetched may take together. ``needs_key``: nobody is let in without a key, even
+    where there is none (a public address).
     """
 
     max_body: int = 32 << 20
+    max_values: int = 1_000_000
     max_batch: int = 1000
     max_k: int = 2000
     max_queries: int = 32

@@ -38,6 +38,26 @@ _TITLES = {
     503: "Busy",
 }
 
+_CODES = {
+    400: "BadRequest",
+    401: "KeyNeeded",
+    403: "NotAllowed",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "TooSlow",
+    409: "Conflict",
+    413: "TooLarge",
+    415: "NotReadable",
+    416: "NoSuchRange",
+    421: "UnknownHost",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "Broken",
+    501: "NotInstalled",
+    503: "Busy",
+}
+"""What kind of error it is, where no class of ``mmsearch.errors`` says it better."""
+
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -94,7 +114,7 @@ def problem(
     status: int,
     detail: str,
     *,
-    code: str = "Problem",
+    code: str = "",
     request_id: str = "",
     headers: Mapping[str, str] | None = None,
     errors: Sequence[Mapping[str, Any]] = (),
@@ -105,7 +125,7 @@ def problem(
         "title": _TITLES.get(status, "Error"),
         "status": status,
         "detail": detail if len(detail) <= MAX_DETAIL else detail[:MAX_DETAIL] + " ...",
-        "code": code,
+        "code": code or _CODES.get(status, "Problem"),
     }
     if request_id:
         body["request_id"] = request_id
@@ -130,14 +150,15 @@ def add_handlers(app: FastAPI) -> None:
         if status >= 500 and status not in (501, 503):
             logger.error("%s: %s", type(error).__name__, detail, exc_info=error)
             detail = "The server could not do this; its log tells why under this request id."
-        return _told(request, status, detail, type(error).__name__, headers)
+        kind = "" if isinstance(error, Problem) else type(error).__name__
+        return _told(request, status, detail, kind, headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         errors = [
             {
                 "field": (".".join(map(str, one["loc"][1:])) or str(one["loc"][0]))[:200],
-                "reason": one["msg"][:MAX_DETAIL],
+                "reason": one["msg"].removeprefix("Value error, ")[:MAX_DETAIL],
             }
             for one in error.errors()[:20]
         ]
@@ -146,7 +167,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _told(request, error.status_code, str(error.detail), "Http", dict(error.headers or {}))
+        return _told(request, error.status_code, str(error.detail), "", dict(error.headers or {}))
 
     app.add_exception_handler(MmsearchError, ours)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mmsearch import filters
 from mmsearch.errors import QueryError
@@ -36,6 +36,21 @@ class RuleBody(Body):
 
 class SettingsBody(Body):
     """Synonyms and rules of a collection, and whether its queries are kept for suggestions."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "synonyms": [{"words": ["boots", "wellies"]}],
+                    "rules": [
+                        {"query": "party", "pinned": ["sku-3"], "hidden": ["sku-9"]},
+                        {"boosts": [{"where": "stock = 0", "factor": 0.2}]},
+                    ],
+                }
+            ]
+        },
+    )
 
     synonyms: Many[SynonymBody] = Field(default_factory=list, max_length=2000)
     rules: Many[RuleBody] = Field(default_factory=list, max_length=2000)

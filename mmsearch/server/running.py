@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from mmsearch.decoding import give_back_bitmaps
 from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
@@ -37,6 +38,7 @@ def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
     signal.signal(signal.SIGTERM, _leave)
     app.state.own_process = True
+    give_back_bitmaps()
     with contextlib.suppress(KeyboardInterrupt):
         make_server(app, host, port, options).run()
 

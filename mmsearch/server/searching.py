@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from mmsearch.engine import Engine
-from mmsearch.errors import ItemNotFound
+from mmsearch.errors import ItemNotFound, MmsearchError, QueryError
 from mmsearch.server.access import Admin, Search
 from mmsearch.server.answers import results_json, suggestion_json
+from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.problems import Problem, responses
 from mmsearch.server.rules import SettingsBody
@@ -24,11 +25,31 @@ from mmsearch.server.schemas import Asked, Blob, Body, Many, SearchBody, Similar
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import Modality, Query
 
-router = APIRouter(prefix="/v1", tags=["search"])
+_T = TypeVar("_T")
+
+router = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["search"])
 
 
 class MultiSearchBody(Body):
     """Several searches at once, each in its collection."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "searches": [
+                        {"collection": "shop", "text": "red summer dress", "k": 4},
+                        {
+                            "collection": "shop",
+                            "sort": [{"attribute": "launched", "descending": True}],
+                            "k": 4,
+                        },
+                    ]
+                }
+            ]
+        },
+    )
 
     searches: Many[SearchIn] = Field(min_length=1)
 
@@ -44,6 +65,10 @@ MultiSearchBody.model_rebuild()
 
 class EncodeBody(Body):
     """What to turn into vectors of the collection's space."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"texts": ["red summer dress", "black boots"]}]}
+    )
 
     texts: Many[Text] = Field(default_factory=list, max_length=256)
     images: Many[Blob] = Field(default_factory=list, max_length=64)
@@ -62,7 +87,12 @@ async def search_files(
     _: Search,
     files: Annotated[list[UploadFile], File(description="Pictures or recordings.", max_length=8)],
     query: Annotated[
-        str, Form(description="A search as JSON; terms name files by `upload`.", max_length=200_000)
+        str,
+        Form(
+            description="A search as JSON; terms name files by `upload`.",
+            max_length=200_000,
+            examples=['{"k": 5, "where": "stock > 0"}'],
+        ),
     ] = "{}",
 ) -> Response:
     """The same with files: each that no term names is a term of weight 1 by itself."""
@@ -121,8 +151,14 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
             rows = [row for row, one in enumerate(body.searches) if one.collection == name]
             with state.engines.searching(name) as engine:
                 uploads = Uploads(state.options, encoder=engine.encoder)
-                queries = [_query(engine, body.searches[row], uploads) for row in rows]
-                for row, found in zip(rows, engine.results_of(queries), strict=True):
+                queries = [_in_search(row, _query, engine, body.searches[row], uploads) for row in rows]
+                try:
+                    page = engine.results_of(queries)
+                except QueryError:
+                    page = [
+                        _in_search(row, engine.results, one) for row, one in zip(rows, queries, strict=True)
+                    ]
+                for row, found in zip(rows, page, strict=True):
                     answers[row] = results_json(name, found)
         return _json({"results": answers, "ms": _ms(started)})
 
@@ -240,6 +276,14 @@ def _query(engine: Engine, body: SearchBody, uploads: Uploads) -> Query:
         return found.id
 
     return body.query(uploads, item)
+
+
+def _in_search(row: int, do: Callable[..., _T], *given: Any) -> _T:
+    """What ``do`` returns for one of several searches; an error says of which."""
+    try:
+        return do(*given)
+    except MmsearchError as error:
+        raise Problem(error.http_status, f"searches.{row}: {error}") from error
 
 
 def _check_hits(request: Request, bodies: Sequence[Asked]) -> None:

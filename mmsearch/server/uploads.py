@@ -7,9 +7,10 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from mmsearch.decoding import decoding
 from mmsearch.encoders import Encoder
 from mmsearch.errors import MediaError
-from mmsearch.media import image_attributes, load_image, sound_is_longer
+from mmsearch.media import image_attributes, load_image, pixels_of, sound_is_longer
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem
 from mmsearch.server.schemas import Blob
@@ -39,8 +40,10 @@ class Uploads:
             self._pixels += self.check_picture(data, name)
             if self._pixels > (most := self._options.max_pictures_pixels):
                 raise Problem(413, f"the pictures have more than {most} pixels together; send fewer at once")
-            image = load_image(data, min_side=self._encoder.image_size, name=name)
-            return self._encoder.prepare_image(image)
+            side = self._encoder.image_size
+            with decoding(pixels_of(data, name, side)):
+                image = load_image(data, min_side=side, name=name)
+                return self._encoder.prepare_image(image)
         self.check_sound(data, name, self._options.max_seconds_of_sound)
         return data
 

@@ -30,7 +30,10 @@ def put(
     allowed: Sequence[Network],
 ) -> dict[str, Any]:
     """Add or replace products; those that cannot be are told with their reason, the rest go in."""
-    kinds, uploads = engine.attribute_kinds(), Uploads(options)
+    kinds, uploads = dict(engine.attribute_kinds()), Uploads(options)
+    for name, value in ((name, value) for item in items for name, value in item.attributes.items()):
+        if isinstance(value, Date):  # the other items of the request may write theirs as text
+            kinds.setdefault(name, "datetime")
     rejected: list[dict[str, str]] = []
     products: dict[str, Product] = {}
     for item in items:

@@ -9,6 +9,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from tests.colour_model import save_colour_model
 from tests.e2e.conftest import ROOT, Cli, in_process
 from tests.shop_server import shop
 from tests.toy import COLOURS
@@ -131,6 +132,25 @@ def test_addresses_are_fetched_from_where_the_settings_allow(
     wrong = new("index", "--feed", path)
     assert wrong.code == 2
     assert "MMSEARCH_FETCH_FROM: fetch_from must be networks" in wrong.err
+
+
+def test_another_model_gets_the_pictures_from_where_the_settings_allow(
+    new: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = save_colour_model(tmp_path / "other", space="other-1")
+    with shop() as server:
+        path = tmp_path / "feed.jsonl"
+        path.write_text(json.dumps({"id": 7, "title": "thing", "image": f"{server.url}/red.png"}) + "\n")
+        monkeypatch.setenv("MMSEARCH_FETCH_FROM", "127.0.0.0/8")
+        assert new("index", "--feed", path).code == 0
+        monkeypatch.delenv("MMSEARCH_FETCH_FROM")
+        refused = new("migrate", "--model", other)
+        assert (refused.code, "is a loopback address" in refused.err) == (4, True), refused.err
+        monkeypatch.setenv("MMSEARCH_FETCH_FROM", "127.0.0.0/8")
+        done = new("migrate", "--json")
+        assert (done.code, done.records()[0]["encoded"]) == (0, 1), done.err
+        assert server.asked["/red.png"] == 2, "when it was indexed, and for the new model"
+    assert new("search", "red", "--modality", "image", "--json").records()[0]["key"] == "7"
 
 
 @pytest.mark.parametrize(

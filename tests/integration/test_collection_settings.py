@@ -113,7 +113,7 @@ def test_past_queries_complete_only_if_they_are_kept(engine: Engine) -> None:
     revision = engine.status().revision
     for _ in range(60):
         engine.note_query("sofa beige")
-    assert engine.suggest("sofa be")[0] == Suggestion(text="sofa beige", source="query", count=51)
+    assert engine.suggest("sofa be")[0] == Suggestion(text="sofa beige", source="query", count=52)
     assert engine.status().revision == revision, "nothing that is searched has changed"
     engine.change_settings(CollectionSettings())
     assert [found.source for found in engine.suggest("sofa be")] == []

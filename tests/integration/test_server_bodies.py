@@ -101,7 +101,7 @@ def test_of_a_key_that_comes_twice_the_last_counts(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
 def test_a_body_is_json_only_if_it_says_so(http: httpx.Client, kind: str) -> None:
-    assert post(http, SEARCH, b'{"text":"red"}', kind).status_code == 422
+    assert post(http, SEARCH, b'{"text":"red"}', kind).status_code == 415
 
 
 def test_packed_bodies_are_not_unpacked(http: httpx.Client) -> None:

@@ -16,7 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from indexer.pipeline import index
+from mmsearch.encoders.onnx import OnnxEncoder
 from mmsearch.engine import Engine
+from mmsearch.server.keys import Keys
+from mmsearch.server.warming import warm
+from mmsearch.types import Modality
 from tests.abused import ITEMS, SEARCH, connected, make_home, request, status_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +92,26 @@ def test_a_first_request_loads_nothing(home: Path) -> None:
     assert told["warmed"] > 5
     assert told["loaded"] == []
     assert [name for name in told["modules"] if not name.startswith(("httpx", "encodings"))] == []
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "loaded"),
+    [
+        ((".txt",), {Modality.TEXT}),
+        ((".txt", ".png"), {Modality.TEXT, Modality.IMAGE}),
+        ((".png", ".wav"), {Modality.TEXT, Modality.IMAGE, Modality.AUDIO}),
+    ],
+)
+def test_what_is_loaded_is_what_the_collection_holds(
+    tmp_path: Path, suffixes: tuple[str, ...], loaded: set[Modality]
+) -> None:
+    make_home(tmp_path)
+    with Engine.open(tmp_path / "other", model=tmp_path / "model") as engine:
+        index(engine, [path for path in (tmp_path / "media").iterdir() if path.suffix in suffixes])
+    with Engine.open(tmp_path / "other", create=False) as engine:
+        warm(engine)
+        assert isinstance(engine.encoder, OnnxEncoder)
+        assert engine.encoder._sessions.keys() == loaded
 
 
 class Served:
@@ -189,6 +214,19 @@ def test_sigterm_ends_it_when_all_is_answered_and_written(served: Served, tmp_pa
         assert engine.check() == []
     for line in served.lines:
         assert json.loads(line)["level"] in ("info", "warning"), line
+
+
+def test_a_public_server_with_a_name_still_tells_this_machine_whether_it_is_well(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    Keys(home).create("me", "search")
+    found = Served(home, "--host", "0.0.0.0", "--allow-host", "Shop.Example")
+    port = httpx.URL(found.url).port
+    named = {"127.0.0.1": 200, "localhost": 200, "shop.example": 200, "other.example": 421}
+    for name, status in named.items():
+        asked = httpx.get(f"http://127.0.0.1:{port}/readyz", headers={"Host": f"{name}:{port}"})
+        assert asked.status_code == status, name
+    found.process.send_signal(signal.SIGTERM)
+    assert found.ended() == 0
 
 
 def test_ctrl_c_ends_it_without_a_traceback(served: Served) -> None:

@@ -10,10 +10,28 @@ import numpy as np
 import PIL.Image
 
 from indexer.feeds import index_feed
+from indexer.pipeline import index
 from mmsearch.engine import Engine
 from tests.colour_model import save_colour_model
 from tests.serving import serving
 from tests.toy import COLOURS
+
+
+def test_a_file_that_was_indexed_by_its_name_is_shown_as_long_as_it_is_that_file(tmp_path: Path) -> None:
+    for name, colour in (("mine", "red"), ("swapped", "green"), ("private", "blue")):
+        PIL.Image.new("RGB", (40, 20), COLOURS[colour]).save(tmp_path / f"{name}.png")
+    with Engine.open(tmp_path / "home", model=save_colour_model(tmp_path / "model")) as engine:
+        index(engine, [tmp_path / "mine.png", tmp_path / "swapped.png"])
+        assert engine.roots() == {}
+    (tmp_path / "swapped.png").unlink()
+    (tmp_path / "swapped.png").symlink_to(tmp_path / "private.png")
+    with serving(tmp_path / "home") as address, httpx.Client(base_url=address) as http:
+        items = http.get("/v1/collections/default/items").json()["items"]
+        statuses: dict[str, list[int]] = {}
+        for item in items:
+            for path in (item["parts"][0]["thumbnail"], f"v1/collections/default/items/{item['id']}/file"):
+                statuses.setdefault(item["title"], []).append(http.get(f"/{path}").status_code)
+    assert statuses == {"mine": [200, 200], "swapped": [404, 404]}
 
 
 def test_pictures_below_the_folder_of_a_feed_are_shown_and_others_are_not(tmp_path: Path) -> None:

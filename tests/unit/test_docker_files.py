@@ -11,6 +11,8 @@ import dockerfile
 import pytest
 from ruamel.yaml import YAML
 
+from mmsearch.server.options import Options
+
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 FILES = ["Dockerfile", "Dockerfile.gpu"]
@@ -51,7 +53,18 @@ def test_images_run_as_an_ordinary_user_and_start_the_command(name: str) -> None
     final = {step.cmd: step for step in steps[last:]}
     assert final["USER"].value == ("10001:10001",)
     assert (final["ENTRYPOINT"].value, final["ENTRYPOINT"].json) == (("mmsearch",), True)
+    assert (final["CMD"].value, final["CMD"].json) == (("serve", "--host", "0.0.0.0"), True)
     assert "HEALTHCHECK" in final
+
+
+def test_compose_asks_about_health_as_the_images_do(services: dict[str, Any]) -> None:
+    for name, service in zip(FILES, services.values(), strict=True):
+        steps = dockerfile.parse_file(str(DOCKER / name))
+        (health,) = [step for step in steps if step.cmd == "HEALTHCHECK"]
+        flags = dict(flag.removeprefix("--").split("=") for flag in health.flags)
+        told = dict(service["healthcheck"])
+        assert tuple(told.pop("test")) == health.value
+        assert told == {name.replace("-", "_"): value for name, value in flags.items()}
 
 
 def test_the_gpu_image_is_the_cpu_image_with_the_swap_and_what_nvidias_runtime_reads() -> None:
@@ -75,6 +88,10 @@ def test_services_have_a_profile_each_and_see_the_media_read_only(services: dict
         assert (ROOT / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
         assert service["user"] == "10001:10001"
         assert service["read_only"]
+        assert service["restart"] == "unless-stopped"
+        assert service["ports"] == ["127.0.0.1:${PORT:-8080}:8080"], "this machine alone"
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace > Options().timeout + 5, "longer than uvicorn drains"
         home, media = service["volumes"]
         assert home == "home:/data"
         assert media.endswith(":/media:ro")

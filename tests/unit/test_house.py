@@ -77,6 +77,7 @@ BELONGS_TO = {
     "selling": "engine",
     "filter_grammar": "catalog",
     "exif": "media",
+    "decoding": "media",
     "cutting": "media",
     "documents": "media",
     "sound": "media",
