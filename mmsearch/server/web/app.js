@@ -319,11 +319,10 @@ async function spoken(file) {
   form.set("file", file, "speech.wav");
   try {
     const { text } = await call("v1/transcribe", { method: "POST", form });
-    if (!text) return notice("No words were heard. Speak closer, in English.", true);
     $("q").value = text;
     submit();
   } catch (error) {
-    notice(error.message, true);
+    notice(error.status === 422 ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
   }
 }
 

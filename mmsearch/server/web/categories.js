@@ -16,6 +16,8 @@ export function levels(kinds) {
 }
 
 export function show(state, facets, names, change) {
+  $("way").hidden = $("tabs").hidden = !names.length;
+  if (!names.length) return;
   const choose = (at, value) => () => change(() => {
     for (const name of names.slice(at)) delete state.chosen[name]; // what is below goes with it
     if (value !== null) state.chosen[names[at]] = [value];
