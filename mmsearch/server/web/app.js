@@ -322,7 +322,7 @@ async function spoken(file) {
     $("q").value = text;
     submit();
   } catch (error) {
-    notice(error.status === 422 ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
+    notice([415, 422].includes(error.status) ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
   }
 }
 

@@ -86,7 +86,7 @@ def _colours(folder: Path) -> Path:
 
 
 def _products(folder: Path) -> list[NewItem]:
-    """Sixty shirts and hats; of each shirt a variant in another colour. One title is markup."""
+    """Sixty shirts (of three kinds) and hats; of each shirt a variant in another colour. One title is markup."""
     made = []
     names = list(COLOURS)
     for n in range(60):
@@ -106,6 +106,7 @@ def _products(folder: Path) -> list[NewItem]:
         }
         if kind == "Shirt":
             attributes["parent"] = f"shirt-{n // 4}"
+            attributes["subcategory"] = ("Polos", "Blouses", "Polos, 100%")[n % 3]
         made.append(
             NewItem(
                 key=str(path),

@@ -16,7 +16,9 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 TILES = "#results .tile"
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+TABLET: dict[str, Any] = {"viewport": {"width": 820, "height": 1100}}
 DARK: dict[str, Any] = {"color_scheme": "dark"}
+FILTERED = ['category|"Shirts"', 'colour|"Red"']
 
 Prepare = Callable[["Page"], object]
 
@@ -42,6 +44,21 @@ def suggested(page: Page) -> None:
     page.wait_for_selector("#suggestions li")
 
 
+def pick(page: Page) -> None:
+    page.click("#pick")
+
+
+def cut(page: Page) -> None:
+    detail(page)
+    page.click("#detail .part")
+    page.wait_for_selector("#crop button.go:not([disabled])")
+
+
+def recording(page: Page) -> None:
+    page.click("#speak")
+    page.wait_for_selector("#notice >> text=Press again")
+
+
 LOOKS: list[tuple[str, dict[str, Any], dict[str, Any], Prepare | None]] = [
     ("photos-light", {}, {"c": "photos", "q": "a bird", "t": "-0.5|text|sea"}, None),
     ("photos-dark", DARK, {"c": "photos", "q": "a bird", "why": "1"}, None),
@@ -58,6 +75,21 @@ LOOKS: list[tuple[str, dict[str, Any], dict[str, Any], Prepare | None]] = [
     ("help-light", {}, {"c": "photos"}, helped),
     ("suggestions-dark", DARK, {"c": "photos", "q": "a bird"}, suggested),
     ("empty-light", {}, {"c": "photos", "r": "99||duration"}, None),
+    ("empty-phone-dark", PHONE | DARK, {"c": "photos", "r": "99||duration"}, None),
+    ("shop-filtered-dark", DARK, {"c": "shop", "view": "shop", "r": "20|40|price", "f": FILTERED}, None),
+    ("shop-filtered-phone", PHONE, {"c": "shop", "view": "shop", "r": "20|40|price", "f": FILTERED}, None),
+    ("shop-tablet", TABLET, {"c": "shop", "view": "shop", "f": 'category|"Shirts"'}, None),
+    ("shop-phone-filters-dark", PHONE | DARK, {"c": "shop", "view": "shop"}, filters),
+    ("shop-detail-light", {}, {"c": "shop", "view": "shop", "q": "green hat"}, detail),
+    ("picker-light", {}, {"c": "shop", "view": "shop"}, pick),
+    ("picker-phone-dark", PHONE | DARK, {"c": "shop", "view": "shop"}, pick),
+    ("crop-light", {}, {"c": "photos", "q": "a bird", "m": "image"}, cut),
+    ("crop-phone-dark", PHONE | DARK, {"c": "photos", "q": "a bird", "m": "image"}, cut),
+    ("recording-phone", PHONE, {"c": "photos"}, recording),
+    ("corrected-light", {}, {"c": "photos", "q": "kingfsher"}, None),
+    ("corrected-phone-dark", PHONE | DARK, {"c": "photos", "q": "kingfsher"}, None),
+    ("sounds-phone-dark", PHONE | DARK, {"c": "photos", "q": "a choir", "m": "audio"}, None),
+    ("tablet-dark", TABLET | DARK, {"c": "photos", "q": "a dog", "why": "1"}, None),
 ]
 
 
