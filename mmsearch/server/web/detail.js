@@ -19,12 +19,12 @@ export async function open(state, hit, scored, does) {
   const dialog = $("detail");
   current = hit.item.id;
   const title = titleOf(hit.item);
-  const reason = el("p", { class: "reason", "aria-live": "polite" }, scored && state.view !== "shop" ? why(hit) : "");
+  const reason = el("p", { class: "reason", "aria-live": "polite" }, ...(scored && state.view !== "shop" ? why(hit) : []));
   const shop = state.view === "shop";
   const act = (text, act, main) => el("button", { type: "button", class: main ? "go" : null, onclick: () => { close(); act(); } }, text);
   const menu = el("menu", {},
     act("More like this", () => does.like(hit), true), act("Less like this", () => does.add(hit, -0.5)), act("Add to the query", () => does.add(hit, 1)),
-    scored ? el("button", { type: "button", onclick: async (event) => { event.target.disabled = true; reason.textContent = why(await does.explain(hit)); } }, "Why this?") : null,
+    scored ? el("button", { type: "button", onclick: async (event) => { event.target.disabled = true; reason.replaceChildren(...why(await does.explain(hit))); } }, "Why this?") : null,
     hit.item.file ? el("a", { class: "button", href: filePath(state.collection, hit.item.id), target: "_blank", rel: "noopener" }, "Open the file") : null);
   const step = (text, by, sign) => {
     const other = does.beside(hit, by);
@@ -68,7 +68,7 @@ export async function open(state, hit, scored, does) {
   }
   const others = await does.alike(hit);
   if (current !== hit.item.id || !others.length) return;
-  alike.append(el("h3", {}, shop ? "You may also like" : "Looks and sounds alike"), el("div", { class: "variants" }, ...others.map((one) => small(one, does))));
+  alike.append(el("h3", {}, shop ? "You may also like" : "Alike"), el("div", { class: "variants" }, ...others.map((one) => small(one, does))));
 }
 
 function small(one, does) {

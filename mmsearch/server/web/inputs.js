@@ -49,7 +49,7 @@ function microphone(button, notice, use) {
         ready("");
         if (file) use(file);
       });
-      notice(`Recording. Press again when you are done (after ${LONGEST} seconds at the latest), Esc to throw it away.`);
+      notice(`Recording, ${LONGEST} seconds at most. Press again when you are done.`, false, [["Done", () => stop()], ["Discard", () => stop(true)]]);
     } catch (error) {
       ready(error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error.name === "NotFoundError" ? "There is no microphone." : error.message, true);
     } finally {

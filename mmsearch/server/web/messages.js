@@ -6,10 +6,13 @@ import { filters, isEmpty } from "./query.js";
 
 export const say = (text) => { $("status").textContent = text; };
 
-export function notice(text, bad = false) {
+// `acts` are what can be done now: [text, function], while something is recorded.
+export function notice(text, bad = false, acts = null) {
   $("notice").hidden = !text;
   $("notice").classList.toggle("error", bad);
-  $("notice").replaceChildren(...(text ? [el("span", {}, text), el("button", { type: "button", "aria-label": "Dismiss", onclick: () => notice("") }, "×")] : []));
+  $("notice").classList.toggle("recording", Boolean(acts));
+  const buttons = acts?.map(([told, act]) => el("button", { type: "button", class: "act", onclick: act }, told)) ?? [el("button", { type: "button", "aria-label": "Dismiss", onclick: () => notice("") }, "×")];
+  $("notice").replaceChildren(...(text ? [el("span", {}, text), ...buttons] : []));
 }
 
 export function count(state, found) {

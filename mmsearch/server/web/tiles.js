@@ -39,7 +39,7 @@ export function tile(state, hit, { open, like, scored }) {
   }
   made.dataset.item = item.id;
   made.append(el("button", { type: "button", class: "more", title: "More like this", onclick: () => like(hit) }, icon("alike"), el("span", { class: "word" }, "Similar"), el("span", { class: "hidden" }, ` to ${title}`)));
-  if (state.explain && scored) made.append(el("p", { class: "reason" }, why(hit)));
+  if (state.explain && scored) made.append(el("p", { class: "reason" }, ...why(hit)));
   return made;
 }
 
@@ -101,8 +101,11 @@ export function image(path, size, alt, owner) {
 
 const ratio = (width, height) => (width > 0 && height > 0 ? Math.min(3, Math.max(0.5, width / height)) : 1).toFixed(3);
 
+// The score, and what each stage of the search made of it. A stage that did not find the item has nothing to say.
 export function why(hit) {
-  if (typeof hit.score !== "number") return "";
-  const stages = (hit.explanation ?? []).filter((stage) => typeof stage.score === "number").map((stage) => `${stage.stage} ${stage.score.toFixed(3)}${stage.rank ? ` (no. ${stage.rank})` : ""}${stage.note ? `: ${stage.note}` : ""}`);
-  return [`score ${hit.score.toFixed(3)}`, ...stages, hit.pinned ? "pinned" : null].filter(Boolean).join(" · ");
+  if (typeof hit.score !== "number") return [];
+  const stages = (hit.explanation ?? []).filter((stage) => typeof stage.score === "number" && (stage.score || stage.rank))
+    .map((stage) => el("span", {}, `${stage.stage} ${stage.score.toFixed(3)}${stage.rank ? ` (no. ${stage.rank})` : ""}${stage.note ? `: ${stage.note}` : ""}`));
+  const told = [el("b", {}, `score ${hit.score.toFixed(3)}`), ...stages, ...(hit.pinned ? ["pinned"] : [])];
+  return told.flatMap((one, n) => (n ? [" · ", one] : [one]));
 }

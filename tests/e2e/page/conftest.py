@@ -179,14 +179,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(
-    browser: Browser, site: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Opener]:
+def opened(browser: Browser, site: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Opener]:
     """Open the page: ``opened(c="photos", q="a bird", options={...}, at=address, quiet=False)``.
 
-    At the end no page may have asked another machine for anything, broken its own policy, or failed, and the console must
-    be without errors and warnings; if it is not ``quiet``, answers of the server may be errors. What each page looks like
-    then is kept.
+    At the end no page may have asked another machine for anything, broken its own policy, or failed, and the console
+    must be without errors and warnings; if it is not ``quiet``, answers of the server may be errors. What each page
+    looks like then is kept.
     """
     contexts: list[BrowserContext] = []
     told: list[str] = []

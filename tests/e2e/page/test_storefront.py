@@ -47,7 +47,9 @@ def test_the_price_slider_filters_by_keyboard(opened: Opener) -> None:
     wanted = [price for price in PRICES[1::2] if price >= least]
     status(page, f"{len(wanted)} products")
     assert sorted(prices(page)) == wanted
-    assert page.evaluate("document.activeElement.dataset.facet") == "price|thumb0", "the thumb keeps the focus"
+    assert page.evaluate("document.activeElement.dataset.facet") == "price|thumb0", (
+        "the thumb keeps the focus"
+    )
     page.focus(high)
     page.keyboard.press("Home")
     page.wait_for_selector("#applied >> text=–")
@@ -309,7 +311,8 @@ def test_pictures_that_come_late_move_nothing(opened: Opener) -> None:
             """() => {
                 window.moved = [];
                 new PerformanceObserver((list) => {
-                    for (const entry of list.getEntries()) moved.push(...entry.sources.map((one) => one.node?.className));
+                    const sources = list.getEntries().flatMap((entry) => entry.sources);
+                    moved.push(...sources.map((one) => one.node?.className));
                 }).observe({ type: "layout-shift" });
             }"""
         )
