@@ -76,7 +76,7 @@ function add(found, more) {
   if (more) return $("results").append(...tiles);
   shop.currency ??= currencyOf(found.hits[0]?.item.attributes ?? {}) ?? null;
   $("results").replaceChildren(...(tiles.length ? tiles : [nothing(state, () => changed(() => { state.chosen = {}; state.ranges = {}; state.kind = ""; }))]));
-  facets.show(state, found.facets, shop, changed);
+  facets.show(state, found, shop, changed);
   applied.filters(state, shop.currency, state.view === "shop" ? shop.levels : [], changed);
   applied.corrections(state, found, {
     instead: (text) => { $("q").value = text; changed(() => { state.text = text; }); },
@@ -173,9 +173,9 @@ const actions = {
   },
   alike: async (hit) => {
     const { body } = request({ ...fresh(), view: state.view, terms: [itemTerm(hit, 1)] }, { k: 8, grouped: "parent" in shop.kinds });
-    if (hit.item.modality === "image") body.modality = "image";
+    if (state.view === "grid") body.modality = hit.item.modality; // what sounds alike, and not pictures of what may sound so
     const found = await call(`${collectionPath(state.collection)}/search`, { method: "POST", body }).catch(() => ({ hits: [] }));
-    return found.hits.filter((one) => one.item.id !== hit.item.id && pictureOf(one));
+    return found.hits.filter((one) => one.item.id !== hit.item.id && (pictureOf(one) || hit.item.modality !== "image"));
   },
   beside: (hit, by) => { const at = hits.findIndex((one) => one.item.id === hit.item.id); return at < 0 ? undefined : hits[at + by]; },
   // One step back if the dialog was one step forward, so that the browser's own way back does not open it again.
@@ -282,6 +282,7 @@ function submit() {
   }
   if (text !== state.text) state.exact = false;
   $("q").value = state.text = text;
+  if (matchMedia("(pointer: coarse)").matches) $("q").blur(); // the keyboard would cover what was found
   search();
 }
 
@@ -305,11 +306,7 @@ for (const view of ["grid", "shop"]) $(`as-${view}`).addEventListener("click", (
 $("why").addEventListener("click", () => changed(() => { state.explain = !state.explain; }));
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });
 $("help").addEventListener("click", () => $("helped").showModal());
-$("filters").addEventListener("click", () => {
-  const opened = $("facets").classList.toggle("open");
-  $("filters").setAttribute("aria-expanded", String(opened));
-  if (opened) $("facets").querySelector("input, button")?.focus();
-});
+$("filters").addEventListener("click", () => facets.sheet(true));
 takeFiles({ add: addFiles, notice, spoken });
 takeKeys({ why: () => { if (!isEmpty(state)) changed(() => { state.explain = !state.explain; }); } });
 

@@ -25,6 +25,7 @@ export async function open(state, hit, scored, does) {
   const menu = el("menu", {},
     act("More like this", () => does.like(hit), true), act("Less like this", () => does.add(hit, -0.5)), act("Add to the query", () => does.add(hit, 1)),
     scored ? el("button", { type: "button", onclick: async (event) => { event.target.disabled = true; reason.replaceChildren(...why(await does.explain(hit))); } }, "Why this?") : null,
+    ...link(hit.item),
     hit.item.file ? el("a", { class: "button", href: filePath(state.collection, hit.item.id), target: "_blank", rel: "noopener" }, "Open the file") : null);
   const step = (text, by, sign) => {
     const other = does.beside(hit, by);
@@ -71,9 +72,17 @@ export async function open(state, hit, scored, does) {
   alike.append(el("h3", {}, shop ? "You may also like" : "Alike"), el("div", { class: "variants" }, ...others.map((one) => small(one, does))));
 }
 
-function small(one, does) {
+function small(one, does, said = titleOf(one.item)) {
   const picture = pictureOf(one);
-  return el("button", { type: "button", title: titleOf(one.item), onclick: () => does.open(one) }, picture ? image(picture, 160, "") : null, el("span", {}, titleOf(one.item)));
+  return el("button", { type: "button", title: titleOf(one.item), onclick: () => does.open(one) }, picture ? image(picture, 160, "") : null, el("span", {}, said));
+}
+
+// A variant is told by what is different about it: its size, its colour, its price.
+function difference(one, item) {
+  const other = (name) => JSON.stringify(one.attributes[name]) !== JSON.stringify(item.attributes[name]);
+  const told = ["size", ...Object.keys(one.attributes).filter(isColour), "material"].filter((name) => one.attributes[name] !== undefined && other(name)).map((name) => plain(one.attributes[name]));
+  if (typeof one.attributes.price === "number" && other("price")) told.push(money(one.attributes.price, currencyOf(one.attributes)));
+  return told.join(" · ") || titleOf(one);
 }
 
 function stock(item) {
@@ -106,6 +115,12 @@ function media(state, item, hit) {
   return made.length ? made : [el("p", { class: "small" }, "There is nothing to show of this item.")];
 }
 
+// Where the shop itself shows the product.
+function link(item) {
+  const address = ["link", "url", "product_url"].map((name) => item.attributes[name]).find((one) => typeof one === "string" && /^https?:\/\//i.test(one));
+  return address ? [el("a", { class: "button", href: address, target: "_blank", rel: "noopener noreferrer" }, "To the shop")] : [];
+}
+
 function price(item) {
   const { price } = item.attributes;
   return typeof price === "number" ? [el("p", { class: "price" }, money(price, currencyOf(item.attributes)))] : [];
@@ -114,7 +129,7 @@ function price(item) {
 function variants(state, hit, does) {
   const others = (hit.group?.hits ?? []).filter((one) => one.item.id !== hit.item.id);
   if (!others.length) return [];
-  return [el("h3", {}, `Variants (${hit.group.size})`), el("div", { class: "variants" }, ...others.map((one) => small(one, does)))];
+  return [el("h3", {}, `Variants (${hit.group.size})`), el("div", { class: "variants" }, ...others.map((one) => small(one, does, difference(one.item, hit.item))))];
 }
 
 const swatched = (value) => el("span", {}, ...[value].flat().flatMap((one, n) => [n ? ", " : "", dot(one) ?? "", ` ${plain(one)}`]));
@@ -123,7 +138,7 @@ function table(item) {
   const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value));
   const { width, height } = item.attributes;
   const rows = Object.entries(item.attributes).filter(([name]) => !["price", "currency", "price_currency", "parent", "width", "height", "stock"].includes(name))
-    .map(([name, value]) => row(label(name), isColour(name) ? swatched(value) : plain(value)));
+    .map(([name, value]) => row(label(name), isColour(name) ? swatched(value) : name === "duration" && typeof value === "number" ? seconds(value) : plain(value)));
   if (typeof item.attributes.stock === "number") rows.push(row("Stock", plain(item.attributes.stock)));
   if (width && height) rows.push(row("Pixels", `${width} × ${height}`));
   rows.push(row(item.file ? "File" : "Key", item.key));

@@ -2,13 +2,14 @@
 
 import { isColour } from "./colours.js";
 import { $, el, label, plain } from "./dom.js";
+import { counted } from "./messages.js";
 import { filters } from "./query.js";
 import { bars, isHeld, range } from "./range.js";
 import { dot } from "./tiles.js";
 
 const MOST = 12; // facets shown
 const SHOWN = 8; // values of a facet
-const HIDDEN = new Set(["latitude", "longitude", "altitude", "width", "height", "parent", "transcribed", "channels", "sample_rate", "currency", "price_currency", "stock", "url", "image"]);
+const HIDDEN = new Set(["latitude", "longitude", "altitude", "width", "height", "parent", "transcribed", "channels", "sample_rate", "currency", "price_currency", "stock", "url", "link", "product_url", "image"]);
 const FIRST = ["category", "categories", "masterCategory", "product_type", "gender", "price", "colour", "color", "baseColour", "articleType", "brand", "material", "size"];
 const whole = new Set(); // facets of which all values are shown
 
@@ -25,7 +26,20 @@ export function wanted(kinds, ends, levels) {
 export const numbers = (kinds) => Object.keys(kinds).filter((name) => kinds[name] === "number" && !HIDDEN.has(name));
 const many = (ends) => ends && ends[2] > SHOWN && ends[1] > ends[0];
 
-// `found` are the facets of an answer, `shop` says {kinds, ends, levels, currency} of the collection.
+// Where there is no room beside the results the filters cover the page, and what is below cannot be reached.
+export function sheet(open) {
+  $("facets").classList.toggle("open", open);
+  $("filters").setAttribute("aria-expanded", String(open));
+  document.documentElement.classList.toggle("covered", open);
+  for (const below of document.querySelectorAll("header, main")) below.inert = open;
+  if (open) $("facets").querySelector("input, button")?.focus();
+  else $("filters").focus();
+}
+const covered = () => $("facets").classList.contains("open");
+matchMedia("(min-width: 761px)").addEventListener("change", ({ matches }) => { if (matches && covered()) sheet(false); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && covered()) sheet(false); });
+
+// `found` is an answer, `shop` says {kinds, ends, levels, currency} of the collection.
 export function show(state, found, { kinds, ends, levels, currency }, change) {
   if (isHeld()) return; // what is held would be gone; when it is let go there is another search
   const focused = document.activeElement?.dataset?.facet;
@@ -43,11 +57,11 @@ export function show(state, found, { kinds, ends, levels, currency }, change) {
     }
     return values(state, name, facet, change);
   };
-  const groups = Object.entries(found ?? {}).filter(([name]) => !hidden.includes(name)).map(([name, facet]) => group(name, facet)).filter(Boolean);
+  const groups = Object.entries(found.facets ?? {}).filter(([name]) => !hidden.includes(name)).map(([name, facet]) => group(name, facet)).filter(Boolean);
   if (kinds.stock === "number" && state.view === "shop") groups.push(inStock(state, set("stock")));
   const active = filters(state);
   const clear = active ? el("button", { type: "button", class: "clear link", onclick: () => change(() => { state.chosen = {}; state.ranges = {}; }) }, active > 1 ? `Clear ${active} filters` : "Clear the filter") : null;
-  const done = el("button", { type: "button", class: "go done", onclick: () => $("filters").click() }, "Show the results");
+  const done = el("button", { type: "button", class: "go done", onclick: () => sheet(false) }, `Show ${counted(state, found.total)}`);
   const scrolled = $("facets").scrollTop;
   $("facets").replaceChildren(...(groups.length ? [el("div", { class: "head" }, el("h2", {}, "Filters"), clear), ...groups, done] : []));
   $("facets").scrollTop = scrolled;

@@ -15,10 +15,13 @@ export function notice(text, bad = false, acts = null) {
   $("notice").replaceChildren(...(text ? [el("span", {}, text), ...buttons] : []));
 }
 
-export function count(state, found) {
+export function counted(state, total) {
   const one = state.view === "shop" ? "product" : "result";
-  const told = `${found.total.toLocaleString()} ${found.total === 1 ? one : `${one}s`}`;
-  say([told, `${Math.max(1, Math.round(found.ms ?? 0))} ms`, ...(found.notices ?? [])].join(" · "));
+  return `${total.toLocaleString()} ${total === 1 ? one : `${one}s`}`;
+}
+
+export function count(state, found) {
+  say([counted(state, found.total), `${Math.max(1, Math.round(found.ms ?? 0))} ms`, ...(found.notices ?? [])].join(" · "));
 }
 
 export function nothing(state, clear) {

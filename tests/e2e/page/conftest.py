@@ -103,6 +103,7 @@ def _products(folder: Path) -> list[NewItem]:
             "colour": colour.title(),
             "brand": 'Acme\'s "Best" `50%`' if n < 10 else "Plain",
             "stock": float(n % 4),
+            "link": f"https://shop.example/{n}" if n % 2 else "javascript:document.title=1",
         }
         if kind == "Shirt":
             attributes["parent"] = f"shirt-{n // 4}"

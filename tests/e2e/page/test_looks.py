@@ -167,8 +167,16 @@ def test_everything_fits_a_phone(opened: Opener, view: str) -> None:
     )
     assert not small, "fingers need room"
     page.click("#filters")
+    assert page.evaluate("() => document.activeElement.matches('#facets *')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#facets", state="hidden")
+    assert page.evaluate("() => document.activeElement.id") == "filters"
+    page.click("#filters")
     page.locator("#facets label", has_text="Red").first.tap()
+    page.wait_for_selector("#filters >> text=Filters (1)", state="attached")
+    found = page.inner_text("#facets .done")
     page.click("#facets .done")
+    assert page.inner_text("#status").startswith(found.removeprefix("Show "))
     page.wait_for_selector("#filters >> text=Filters (1)")
     assert page.is_hidden("#facets")
     assert all("Red" in name or EVIL in name for name in names(page))

@@ -86,6 +86,19 @@ def test_the_price_slider_is_drawn_and_shows_what_lies_where(opened: Opener) -> 
     status(page, f"{sum(price >= least for price in PRICES)} results")
 
 
+def test_a_product_has_a_way_to_the_shop_itself(opened: Opener) -> None:
+    page = opened(c="shop", view="shop", s="price|up")
+    names(page)
+    page.locator(f"{CARDS} > a").nth(1).click()
+    page.wait_for_selector("#detail h2 >> text=Hat 1")
+    assert page.get_attribute("#detail >> text=To the shop", "href") == "https://shop.example/1"
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#detail h2 >> text=Shirt")
+    assert page.locator("#detail >> text=To the shop").count() == 0, (
+        "an address that is a script leads nowhere"
+    )
+
+
 def test_what_is_sold_out_can_be_left_out(opened: Opener) -> None:
     page = opened(c="shop", view="shop", f='category|"Hats"')
     status(page, "30 products")
