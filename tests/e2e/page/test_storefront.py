@@ -15,7 +15,7 @@ from tests.e2e.page.test_shop import CARDS, prices, status
 from tests.toy import COLOURS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -135,6 +135,8 @@ def test_categories_lead_down_and_back_up(opened: Opener) -> None:
     status(page, f"{len(wanted)} products")
     page.click("#way >> text=Shirts")
     status(page, "15 products")
+    page.go_back()
+    status(page, f"{len(wanted)} products")
     page.click("#way >> text=Everything")
     status(page, "45 products")
     assert page.is_hidden("#way")
@@ -314,28 +316,30 @@ def test_back_leads_to_the_same_place(opened: Opener) -> None:
     page.wait_for_function("(place) => Math.abs(scrollY - place) < 20", arg=place)
 
 
-def test_pictures_that_come_late_move_nothing(opened: Opener) -> None:
+@pytest.mark.parametrize("view", ["grid", "shop"])
+def test_pictures_that_come_late_move_nothing(opened: Opener, view: str) -> None:
     page = opened(c="photos", m="image")
     names(page)
-    for view in ("grid", "shop"):
-        page.click(f"#as-{view}")
-        names(page)
-        page.evaluate(
-            """() => {
-                window.moved = [];
-                new PerformanceObserver((list) => {
-                    const sources = list.getEntries().flatMap((entry) => entry.sources);
-                    moved.push(...sources.map((one) => one.node?.className));
-                }).observe({ type: "layout-shift" });
-            }"""
-        )
-        for _ in range(6):
-            page.mouse.wheel(0, 700)
-            page.wait_for_timeout(100)
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('#results img')].filter((one) => one.complete).length > 20"
-        )
-        assert page.evaluate("moved") == []
+    held: list[Route] = []
+    go: list[bool] = []
+    page.route("**/thumbnail?*", lambda route: route.continue_() if go else held.append(route))
+    page.goto(page.url + f"&view={view}")
+    names(page)
+    where = """() => [...document.querySelectorAll("#results .tile")].map((one) => {
+        const box = one.getBoundingClientRect();
+        return [box.left, box.top, box.width, box.height].map(Math.round);
+    })"""
+    loaded = "[...document.querySelectorAll('#results img')].filter((one) => one.naturalWidth).length"
+    page.wait_for_timeout(300)
+    assert page.evaluate(loaded) == 0
+    before = page.evaluate(where)
+    assert len(before) >= 40
+    go.append(True)
+    for route in held:
+        route.continue_()
+    page.wait_for_function(f"() => {loaded} > 15")
+    assert page.evaluate(where)[: len(before)] == before
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_sound_is_played_and_stopped_by_its_button(opened: Opener) -> None:
