@@ -113,6 +113,15 @@ def test_a_recorded_sound_is_searched_with(opened: Opener) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector("#record[aria-pressed=false]")
     assert page.locator("#chips li").count() == 1, "what was thrown away is no term"
+    for end, terms in (("Discard", 1), ("Done", 2)):
+        page.click("#record")
+        page.wait_for_selector("#notice.recording")
+        page.wait_for_timeout(600)
+        page.click(f"#notice button:text-is('{end}')")
+        page.wait_for_selector("#record[aria-pressed=false]")
+        page.wait_for_selector("#notice", state="hidden")
+        assert page.locator("#chips li").count() == terms
+    until(page, "green")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("faster_whisper") is not None, reason="the extra is installed")
