@@ -319,7 +319,7 @@ async function spoken(file) {
     $("q").value = text;
     submit();
   } catch (error) {
-    notice([415, 422].includes(error.status) ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
+    notice(error.status === 501 ? `This server does not understand speech yet: ${error.message}` : [415, 422].includes(error.status) ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
   }
 }
 

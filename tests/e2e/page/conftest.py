@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -233,22 +232,6 @@ def _artefacts(otherwise: Path) -> Path:
     folder = Path(os.environ.get(ARTEFACTS) or otherwise)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@pytest.fixture
-def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
-    """Keep what a page looks like."""
-    folder = _artefacts(tmp_path)
-
-    def take(page: Page, name: str) -> None:
-        page.wait_for_function(
-            "() => [...document.images].every((one) => one.complete || one.loading == 'lazy')"
-        )
-        page.screenshot(path=folder / f"{name}.png")
-        width, height = struct.unpack(">II", (folder / f"{name}.png").read_bytes()[16:24])
-        assert (width, height) > (300, 300)
-
-    return take
 
 
 def names(page: Page) -> list[str]:

@@ -133,7 +133,9 @@ def test_speaking_without_the_extra_says_what_to_install(opened: Opener) -> None
     page.wait_for_timeout(600)
     page.click("#speak")
     page.wait_for_selector("#notice.error")
-    assert "mmsearch[voice]" in page.inner_text("#notice")
+    told = page.inner_text("#notice")
+    assert told.startswith("This server does not understand speech yet:")
+    assert "mmsearch[voice]" in told, "what to install"
     assert page.is_visible(f"{TILES} >> nth=0")
 
 
