@@ -5,6 +5,7 @@ DEMO_HOME ?= .demo
 SHOP_HOME ?= .shop
 PORT ?= 8080
 WORK ?= .bench
+SCREENSHOTS ?= build/screenshots
 SECONDS ?= 3600
 WORDNET ?= /usr/share/wordnet
 PACKAGES ?= .packages
@@ -24,7 +25,7 @@ shop: $(VENV)/.installed-shop ## serve the products of data/products.csv, or of 
 	sh data/shop.sh $(VENV)/bin $(SHOP_HOME) $(or $(DATA),data/products.csv) $(PORT)
 
 test: $(VENV)/.installed-dev ## the tests of the base install
-	$(VENV)/bin/python -m pytest
+	SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(VENV)/bin/python -m pytest
 
 check: $(VENV)/.installed-dev ## style, types and house rules
 	$(VENV)/bin/ruff check .

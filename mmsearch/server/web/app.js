@@ -1,22 +1,29 @@
 // The page: from what is asked to what is shown.
 
-import { ask, call, collectionPath, Failed, keepCookie } from "./api.js";
+import { ask, call, collectionPath, keepCookie } from "./api.js";
+import * as applied from "./applied.js";
+import * as categories from "./categories.js";
 import * as chips from "./chips.js";
 import * as detail from "./detail.js";
-import { $, el, label } from "./dom.js";
+import { $, currencyOf, el, label } from "./dom.js";
 import * as facets from "./facets.js";
 import { takeKeys, takeFiles } from "./inputs.js";
 import { keep, kept } from "./kept.js";
-import { filters, fresh, fromAddress, isEmpty, request, toAddress } from "./query.js";
+import { count, failure, noCollection, nothing, notice, say, skeletons } from "./messages.js";
+import * as places from "./places.js";
+import { fresh, fromAddress, isEmpty, request, toAddress } from "./query.js";
 import * as suggestions from "./suggest.js";
 import { pictureOf, tile, titleOf } from "./tiles.js";
 
 const PAGE = 40;
+const MOST = 240; // results at once
 const KINDS = [["", "All"], ["image", "Pictures"], ["text", "Texts"], ["audio", "Sounds"]];
 let state = fresh();
-let kinds = {}; // of attributes, by name
-let parts = {}; // how many of each modality
-let described = false; // whether both are those of the collection
+// Of the collection: kinds of its attributes, how many parts of each modality, least, greatest and how many of its numbers,
+// its categories from wide to narrow, the currency of its prices.
+const bare = () => ({ kinds: {}, parts: {}, ends: {}, levels: [], currency: null });
+let shop = bare();
+let described = false; // whether that is so
 let cursor = null;
 let running = null;
 let loading = false;
@@ -24,7 +31,8 @@ let hits = [];
 
 // -- searching
 
-async function search({ push = true, more = false } = {}) {
+// `least` is how many results are wanted at once: where one comes back to, as many as there were.
+async function search({ push = true, more = false, least = 0 } = {}) {
   if (!state.collection) return;
   if (!more) {
     running?.abort();
@@ -39,23 +47,25 @@ async function search({ push = true, more = false } = {}) {
   }
   const { signal } = running;
   loading = true;
-  let failure = null;
+  let error = null;
   try {
-    const asked = request(state, { facets: more ? [] : facets.wanted(kinds), cursor, k: PAGE, grouped: "parent" in kinds });
+    const k = more ? PAGE : Math.min(MOST, Math.max(PAGE, least));
+    const asked = request(state, { facets: more ? [] : facets.wanted(shop.kinds, shop.ends, shop.levels), cursor, k, grouped: "parent" in shop.kinds });
     const found = await ask(`${collectionPath(state.collection)}/search`, asked, signal);
     if (signal.aborted) return;
     cursor = found.cursor;
     add(found, more);
-  } catch (error) {
-    if (error.name === "AbortError" || signal.aborted) return;
-    failure = error;
+    if (push && !more && scrollY > $("results").offsetTop) scrollTo({ top: 0, behavior: "instant" });
+  } catch (failed) {
+    if (failed.name === "AbortError" || signal.aborted) return;
+    error = failed;
   } finally {
     if (!signal.aborted) {
       loading = false;
       $("results").removeAttribute("aria-busy");
     }
   }
-  if (failure) failed(failure, more);
+  if (error) failed(error, more);
   else if (cursor && near()) search({ more: true });
 }
 
@@ -64,19 +74,18 @@ function add(found, more) {
   hits = more ? [...hits, ...found.hits] : found.hits;
   $("end").replaceChildren();
   if (more) return $("results").append(...tiles);
-  $("results").replaceChildren(...(tiles.length ? tiles : [nothing()]));
-  facets.show(state, found.facets, kinds, changed);
-  if (state.view === "grid") modalities();
-  const corrected = (found.corrections ?? []).map((one) => `“${one.word}” read as “${one.used.slice(0, 3).join("”, “")}”`).join(", ");
-  const one = state.view === "shop" ? "product" : "result";
-  say([`${found.total.toLocaleString()} ${found.total === 1 ? one : `${one}s`}`, `${Math.max(1, Math.round(found.ms ?? 0))} ms`, corrected, ...(found.notices ?? [])].filter(Boolean).join(" · "));
-}
-
-function nothing() {
-  const told = filters(state) || state.kind ? "Nothing passes these filters." : isEmpty(state) ? "This collection is empty." : "Nothing matches.";
-  const hint = filters(state) || state.kind ? null : isEmpty(state) ? el("p", {}, "Fill it: ", el("code", {}, "mmsearch index FOLDER")) : el("p", {}, "Try other words, or a picture.");
-  const clear = filters(state) || state.kind ? el("button", { type: "button", onclick: () => changed(() => { state.chosen = {}; state.ranges = {}; state.kind = ""; }) }, "Search without them") : null;
-  return el("div", { class: "empty" }, el("h2", {}, told), hint, clear);
+  shop.currency ??= currencyOf(found.hits[0]?.item.attributes ?? {}) ?? null;
+  $("results").replaceChildren(...(tiles.length ? tiles : [nothing(state, () => changed(() => { state.chosen = {}; state.ranges = {}; state.kind = ""; }))]));
+  facets.show(state, found, shop, changed);
+  applied.filters(state, shop.currency, state.view === "shop" ? shop.levels : [], changed);
+  applied.corrections(state, found, {
+    instead: (text) => { $("q").value = text; changed(() => { state.text = text; }); },
+    exactly: () => changed(() => { state.exact = true; }),
+    loosely: () => changed(() => { state.exact = false; }),
+  });
+  if (state.view === "shop") categories.show(state, found.facets, shop.levels, changed);
+  else modalities();
+  count(state, found);
 }
 
 function changed(change) {
@@ -87,27 +96,19 @@ function changed(change) {
 // A step in the browser's history, unless nothing of the address is new.
 function remember() {
   const address = toAddress(state);
+  places.note(hits.length);
   if (address !== location.search.slice(1)) history.pushState(null, "", address ? `?${address}` : location.pathname);
   const name = state.text || state.terms[0]?.name;
   document.title = name ? `${name} · mmsearch` : "mmsearch";
 }
 
 function failed(error, more = false) {
-  const told = error instanceof Failed ? error.message : `The page failed: ${error.message}`;
-  const id = error.id ? el("p", { class: "small" }, `Request ${error.id}`) : null;
-  const again = el("button", { type: "button", onclick: () => (more ? search({ more }) : described ? search({ push: false }) : start()) }, "Try again");
-  if (more) return $("end").replaceChildren(el("div", { class: "empty", role: "alert" }, el("p", {}, told), again));
+  const again = () => (more ? search({ more }) : described ? search({ push: false }) : start());
+  if (more) return $("end").replaceChildren(failure(error, again, { below: true }));
   hits = [];
   say("");
-  $("results").replaceChildren(el("div", { class: "empty", role: "alert" }, el("h2", {}, "That did not work"), el("p", {}, told), id, again));
-}
-
-const say = (text) => { $("status").textContent = text; };
-
-function notice(text, bad = false) {
-  $("notice").hidden = !text;
-  $("notice").classList.toggle("error", bad);
-  $("notice").replaceChildren(...(text ? [el("span", {}, text), el("button", { type: "button", "aria-label": "Dismiss", onclick: () => notice("") }, "×")] : []));
+  $("said").replaceChildren();
+  $("results").replaceChildren(failure(error, again));
 }
 
 // -- terms
@@ -118,14 +119,17 @@ function addTerm(term) {
   search();
 }
 
+// A picture or a sound, or null for another file.
+function fileTerm(file, weight = 1) {
+  const kind = file.type.startsWith("image/") || /\.(heic|avif)$/i.test(file.name) ? "image" : file.type.startsWith("audio/") || /\.(flac|opus|wav|mp3|ogg|m4a)$/i.test(file.name) ? "audio" : null;
+  return kind && { kind, value: keep(file), name: file.name || kind, weight, file, url: kind === "image" ? URL.createObjectURL(file) : null };
+}
+
 function addFiles(files) {
-  const terms = [];
-  for (const file of files) {
-    const kind = file.type.startsWith("image/") || /\.(heic|avif)$/i.test(file.name) ? "image" : file.type.startsWith("audio/") || /\.(flac|opus|wav|mp3|ogg|m4a)$/i.test(file.name) ? "audio" : null;
-    if (kind) terms.push({ kind, value: keep(file), name: file.name || kind, weight: 1, file, url: kind === "image" ? URL.createObjectURL(file) : null });
-  }
+  const terms = [...files].map((file) => fileTerm(file)).filter(Boolean);
   if (!terms.length) return notice("Only pictures and sounds can be searched with.", true);
   state.terms.push(...terms.slice(0, 8));
+  state.item = null;
   search();
   if (terms.length > 8) notice("The first eight are searched with.");
 }
@@ -135,7 +139,6 @@ const like = (hit) => {
   state = { ...state, text: "", terms: [itemTerm(hit, 1)], sort: "", item: null };
   $("q").value = "";
   search();
-  scrollTo({ top: 0 });
   $("results").focus({ preventScroll: true });
 };
 
@@ -163,6 +166,17 @@ async function named() {
 const actions = {
   like, open: show,
   add: (hit, weight) => addTerm(itemTerm(hit, weight)),
+  part: (file) => {
+    state = { ...state, text: "", terms: [fileTerm(file)], sort: "", item: null };
+    $("q").value = "";
+    search();
+  },
+  alike: async (hit) => {
+    const { body } = request({ ...fresh(), view: state.view, terms: [itemTerm(hit, 1)] }, { k: 8, grouped: "parent" in shop.kinds });
+    if (state.view === "grid") body.modality = hit.item.modality; // what sounds alike, and not pictures of what may sound so
+    const found = await call(`${collectionPath(state.collection)}/search`, { method: "POST", body }).catch(() => ({ hits: [] }));
+    return found.hits.filter((one) => one.item.id !== hit.item.id && (pictureOf(one) || hit.item.modality !== "image"));
+  },
   beside: (hit, by) => { const at = hits.findIndex((one) => one.item.id === hit.item.id); return at < 0 ? undefined : hits[at + by]; },
   // One step back if the dialog was one step forward, so that the browser's own way back does not open it again.
   closed: () => {
@@ -172,7 +186,7 @@ const actions = {
     else remember();
   },
   explain: async (hit) => {
-    const asked = request({ ...state, explain: true }, { k: Math.min(2000, Math.max(PAGE, hits.length)), grouped: "parent" in kinds });
+    const asked = request({ ...state, explain: true }, { k: Math.min(330, Math.max(PAGE, hits.length)), grouped: "parent" in shop.kinds });
     const found = await ask(`${collectionPath(state.collection)}/search`, asked).catch(() => ({ hits: [] }));
     return found.hits.find((one) => one.item.id === hit.item.id) ?? hit;
   },
@@ -181,6 +195,7 @@ const actions = {
 function show(hit, push = true) {
   const opened = $("detail").open;
   state.item = hit.item.id;
+  if (push) places.note(hits.length);
   if (push && opened) history.replaceState(history.state, "", `?${toAddress(state)}`);
   else if (push) history.pushState({ opened: true }, "", `?${toAddress(state)}`);
   detail.open(state, hit, !isEmpty(state), actions);
@@ -205,18 +220,20 @@ function draw() {
   document.body.classList.toggle("shop", state.view === "shop");
   document.body.dataset.kind = state.view === "grid" ? state.kind : "";
   if (document.activeElement !== $("q") || !$("q").value) $("q").value = state.text;
-  chips.show(state.terms, changed);
+  $("q").placeholder = state.view === "shop" ? "Search the shop" : matchMedia("(max-width: 760px)").matches ? "Search" : "Words, a picture or a sound";
+  chips.show(state.terms, changed, (n, file) => changed(() => { state.terms[n] = fileTerm(file, state.terms[n].weight); }));
   $("collection").value = state.collection;
   $("as-grid").setAttribute("aria-pressed", String(state.view === "grid"));
   $("as-shop").setAttribute("aria-pressed", String(state.view === "shop"));
   $("why").setAttribute("aria-pressed", String(state.explain));
   $("why").hidden = isEmpty(state);
   $("sort").value = state.sort;
-  if (!hits.length) $("results").replaceChildren(...Array.from({ length: 12 }, () => el("div", { class: "tile skeleton", "aria-hidden": "true" })));
+  if (!hits.length) $("results").replaceChildren(...skeletons(state.view === "shop"));
 }
 
 function modalities() {
-  const there = KINDS.filter(([kind]) => !kind || parts[kind]);
+  const there = KINDS.filter(([kind]) => !kind || shop.parts[kind]);
+  $("way").hidden = true;
   $("tabs").hidden = there.length < 3;
   $("tabs").setAttribute("aria-label", "Kinds of results");
   const focused = document.activeElement?.dataset?.kind;
@@ -226,9 +243,14 @@ function modalities() {
 
 async function describe() {
   described = false;
-  const told = await call(collectionPath(state.collection));
-  kinds = told.attributes;
-  parts = told.parts;
+  const { attributes: kinds, parts } = await call(collectionPath(state.collection));
+  shop = { ...bare(), kinds, parts, levels: categories.levels(kinds) };
+  const asked = facets.numbers(kinds).map((attribute) => ({ attribute, k: 1 }));
+  if (asked.length) {
+    const found = await call(`${collectionPath(state.collection)}/search`, { method: "POST", body: { k: 1, facets: asked } });
+    for (const [name, { least, greatest, distinct }] of Object.entries(found.facets ?? {})) if (typeof least === "number") shop.ends[name] = [least, greatest, distinct];
+  }
+  settle();
   described = true;
   const options = [["", "Best match"]];
   for (const name of Object.keys(kinds)) {
@@ -238,6 +260,12 @@ async function describe() {
   options.push(["added|down", "Added last"], ["title|up", "Title"]);
   if (!options.some(([value]) => value === state.sort)) state.sort = "";
   $("sort").replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
+}
+
+// Products are looked at as a shop unless the address says otherwise.
+function settle() {
+  state.usual = shop.parts.fused ? "shop" : "grid";
+  state.view ||= state.usual;
 }
 
 // -- what people do
@@ -252,7 +280,9 @@ function submit() {
     $("q").value = state.text;
     return addTerm({ kind: "text", value, name: value, weight: text[0] === "-" ? -0.5 : 1 });
   }
+  if (text !== state.text) state.exact = false;
   $("q").value = state.text = text;
+  if (matchMedia("(pointer: coarse)").matches) $("q").blur(); // the keyboard would cover what was found
   search();
 }
 
@@ -263,11 +293,11 @@ suggestions.start(() => state.collection, (text) => { $("q").value = text; submi
 $("home").addEventListener("click", (event) => {
   event.preventDefault();
   $("q").value = "";
-  changed(() => { state = { ...fresh(), collection: state.collection, view: state.view }; });
+  changed(() => { state = { ...fresh(), collection: state.collection, view: state.view, usual: state.usual }; });
 });
 $("collection").addEventListener("change", async () => {
   $("q").value = "";
-  state = { ...fresh(), collection: $("collection").value, view: state.view };
+  state = { ...fresh(), collection: $("collection").value };
   hits = [];
   await describe().then(() => search(), failed);
 });
@@ -276,11 +306,7 @@ for (const view of ["grid", "shop"]) $(`as-${view}`).addEventListener("click", (
 $("why").addEventListener("click", () => changed(() => { state.explain = !state.explain; }));
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });
 $("help").addEventListener("click", () => $("helped").showModal());
-$("filters").addEventListener("click", () => {
-  const opened = $("facets").classList.toggle("open");
-  $("filters").setAttribute("aria-expanded", String(opened));
-  if (opened) $("facets").querySelector("input, button")?.focus();
-});
+$("filters").addEventListener("click", () => facets.sheet(true));
 takeFiles({ add: addFiles, notice, spoken });
 takeKeys({ why: () => { if (!isEmpty(state)) changed(() => { state.explain = !state.explain; }); } });
 
@@ -290,11 +316,10 @@ async function spoken(file) {
   form.set("file", file, "speech.wav");
   try {
     const { text } = await call("v1/transcribe", { method: "POST", form });
-    if (!text) return notice("No words were heard. Speak closer, in English.", true);
     $("q").value = text;
     submit();
   } catch (error) {
-    notice(error.message, true);
+    notice(error.status === 501 ? `This server does not understand speech yet: ${error.message}` : [415, 422].includes(error.status) ? `No words were heard: ${error.message.replace(/^sound: /, "what was recorded ")}. Speak closer to the microphone, in English.` : error.message, true);
   }
 }
 
@@ -302,12 +327,15 @@ async function spoken(file) {
 
 const near = () => $("end").getBoundingClientRect().top < innerHeight + 900;
 new IntersectionObserver(() => { if (cursor && !loading && near() && !$("end").firstChild) search({ more: true }); }, { rootMargin: "900px" }).observe($("end"));
+new ResizeObserver(() => document.documentElement.style.setProperty("--head", `${document.querySelector("header").offsetHeight}px`)).observe(document.querySelector("header"));
+places.start(() => hits.length);
 addEventListener("popstate", async () => {
   const old = state;
   state = fromAddress(location.search);
   state.collection ||= old.collection;
-  const bare = (one) => toAddress({ ...one, item: null });
-  if (bare(state) === bare(old)) {
+  if (state.collection === old.collection) settle();
+  const without = (one) => toAddress({ ...one, item: null });
+  if (without(state) === without(old)) {
     state = { ...old, item: state.item };
     return showAddressed();
   }
@@ -322,8 +350,10 @@ addEventListener("popstate", async () => {
 
 // The state of an address, with its files, results and dialog.
 async function found() {
+  const step = history.state;
   const lost = await named();
-  await search({ push: false });
+  await search({ push: false, least: step?.count });
+  places.restore(step);
   if (lost.length) notice(`This link does not hold ${lost.join(", ")}: add it again to search with it.`, true);
   await showAddressed();
 }
@@ -336,7 +366,7 @@ async function start() {
   try {
     const { collections } = await call("v1/collections");
     if (!collections.length) {
-      $("results").replaceChildren(el("div", { class: "empty" }, el("h2", {}, "There is no collection yet."), el("p", {}, "Index something: ", el("code", {}, "mmsearch index FOLDER"))));
+      $("results").replaceChildren(noCollection());
       return;
     }
     $("collection").replaceChildren(...collections.map(({ name, items }) => el("option", { value: name }, `${name} (${items.toLocaleString()})`)));

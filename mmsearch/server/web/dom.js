@@ -13,6 +13,21 @@ export function el(name, attributes = {}, ...children) {
   return made;
 }
 
+// Drawn, not a letter: what it is for is said by the text beside it.
+const DRAWN = {
+  all: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z",
+  alike: "M8 8h12v12H8zM4 16V4h12",
+};
+export function icon(name) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  made.setAttribute("viewBox", "0 0 24 24");
+  made.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", DRAWN[name]);
+  made.append(path);
+  return made;
+}
+
 export const $ = (id) => document.getElementById(id);
 
 export function marked(text, spans) {
@@ -34,14 +49,18 @@ export function seconds(value) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2, useGrouping: "min2" }); // 2024 may be a year
 const days = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
 const times = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
 export function plain(value) {
   if (Array.isArray(value)) return value.map(plain).join(", ");
   if (typeof value === "number") return numbers.format(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value)) return (value.includes("T00:00:00") ? days : times).format(new Date(value));
+  if (value && typeof value === "object") return plain(value.datetime ?? JSON.stringify(value));
+  if (typeof value === "string" && /^\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:?\d\d)?)?$/.test(value) && !Number.isNaN(Date.parse(value))) {
+    const told = /T/.test(value) && !/(Z|[+-]\d\d:?\d\d)$/.test(value) ? `${value}Z` : value; // UTC unless it says otherwise
+    return (/T(?!00:00:00)/.test(value) ? times : days).format(new Date(told));
+  }
   return String(value);
 }
 

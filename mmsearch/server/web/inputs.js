@@ -5,11 +5,14 @@ import { LONGEST, record } from "./recorder.js";
 
 // `add(files)`, `notice(text, bad)`, `spoken(file)`.
 export function takeFiles({ add, notice, spoken }) {
-  $("pick").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", () => { add($("file").files); $("file").value = ""; });
+  $("pick").addEventListener("click", () => $("picker").showModal());
+  $("choose").addEventListener("click", () => $("file").click());
+  $("photograph").addEventListener("click", () => $("camera").click());
+  $("hear").addEventListener("click", () => { $("picker").close(); $("record").click(); });
+  for (const input of [$("file"), $("camera")]) input.addEventListener("change", () => { $("picker").close(); add(input.files); input.value = ""; });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (files.length) { event.preventDefault(); add(files); }
+    if (files.length) { event.preventDefault(); $("picker").close(); add(files); }
   });
   let over = 0;
   const dragged = (event) => event.dataTransfer?.types.includes("Files");
@@ -19,6 +22,7 @@ export function takeFiles({ add, notice, spoken }) {
   document.addEventListener("drop", (event) => {
     over = 0;
     $("drop").hidden = true;
+    $("picker").close();
     if (!event.dataTransfer?.files.length) return;
     event.preventDefault();
     add([...event.dataTransfer.files]);
@@ -45,7 +49,7 @@ function microphone(button, notice, use) {
         ready("");
         if (file) use(file);
       });
-      notice(`Recording. Press again when you are done (after ${LONGEST} seconds at the latest), Esc to throw it away.`);
+      notice(`Recording, ${LONGEST} seconds at most. Press again when you are done.`, false, [["Done", () => stop()], ["Discard", () => stop(true)]]);
     } catch (error) {
       ready(error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error.name === "NotFoundError" ? "There is no microphone." : error.message, true);
     } finally {

@@ -1,6 +1,7 @@
 // What is asked: terms, filters, order. It lives in the address, so that a link or a reload finds the same.
 
-export const fresh = () => ({ collection: "", text: "", terms: [], kind: "", chosen: {}, ranges: {}, sort: "", view: "grid", explain: false, item: null });
+// `usual` is how the collection is looked at unless its address says otherwise: as a "grid" or as a "shop".
+export const fresh = () => ({ collection: "", text: "", terms: [], kind: "", chosen: {}, ranges: {}, sort: "", view: "", usual: "grid", exact: false, explain: false, item: null });
 
 // A term: {kind: "text" | "item" | "image" | "audio", value, name, weight, file?, url?}. The value of a file is the name under
 // which this browser keeps it: see kept.js.
@@ -13,7 +14,8 @@ export function toAddress(state) {
   for (const [name, values] of Object.entries(state.chosen)) for (const value of values) address.append("f", `${name}|${JSON.stringify(value)}`);
   for (const [name, [low, high]] of Object.entries(state.ranges)) address.append("r", `${low ?? ""}|${high ?? ""}|${name}`);
   if (state.sort) address.set("s", state.sort);
-  if (state.view !== "grid") address.set("view", state.view);
+  if (state.view && state.view !== state.usual) address.set("view", state.view);
+  if (state.exact) address.set("typed", "1");
   if (state.explain) address.set("why", "1");
   if (state.item !== null) address.set("item", state.item);
   return address.toString();
@@ -46,7 +48,8 @@ export function fromAddress(text) {
     if (name.length && (pair[0] !== null || pair[1] !== null)) state.ranges[name.join("|")] = pair;
   }
   state.sort = address.get("s") ?? "";
-  state.view = address.get("view") === "shop" ? "shop" : "grid";
+  state.view = ["grid", "shop"].includes(address.get("view")) ? address.get("view") : "";
+  state.exact = address.get("typed") === "1";
   state.explain = address.get("why") === "1";
   state.item = /^\d{1,15}$/.test(address.get("item") ?? "") ? Number(address.get("item")) : null;
   return state;
@@ -85,6 +88,7 @@ export function request(state, { facets = [], cursor = null, k, grouped }) {
   });
   const body = { k, where: where(state), facets, terms, highlight: true, explain: state.explain };
   if (state.text.trim()) body.text = state.text.trim();
+  if (state.exact) body.typos = false;
   if (state.kind && state.view === "grid") body.modality = state.kind;
   if (state.view === "shop" && grouped) Object.assign(body, { group_by: "parent", group_size: 6 });
   const [attribute, order] = state.sort.split("|");

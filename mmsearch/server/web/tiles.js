@@ -2,7 +2,8 @@
 
 import { collectionPath } from "./api.js";
 import { isColour, look } from "./colours.js";
-import { currencyOf, el, marked, money, plain, seconds } from "./dom.js";
+import { currencyOf, el, icon, marked, money, plain, seconds } from "./dom.js";
+import { player } from "./player.js";
 
 export const filePath = (collection, item) => `${collectionPath(collection)}/items/${item}/file`;
 export const titleOf = (item) => item.title || item.key.split("/").pop();
@@ -28,15 +29,17 @@ export function tile(state, hit, { open, like, scored }) {
     made.style.setProperty("--ratio", ratio(width, height));
   } else if (sounds) {
     const told = scored ? `best from ${seconds(part.start ?? 0)} to ${seconds(part.end ?? 0)}` : seconds(item.attributes.duration ?? part.end ?? 0);
+    const passage = { from: part.start ?? 0, to: scored ? (part.end ?? null) : null, duration: item.attributes.duration ?? null };
     link.append(el("strong", {}, title), el("span", { class: "small" }, told));
-    made = el("div", { class: "tile sound" }, link, player(state.collection, item.id, part.start ?? 0, title));
+    made = el("div", { class: "tile sound" }, link, player(filePath(state.collection, item.id), title, passage));
   } else {
-    link.append(el("strong", {}, title), ...(part.page ? [el("span", { class: "small" }, `page ${part.page}`)] : []), el("p", {}, ...snippet(hit)));
+    const where = [item.attributes.format, part.page ? `page ${part.page}` : null].filter(Boolean).map(plain).join(" · ");
+    link.append(el("strong", {}, title), where ? el("span", { class: "small" }, where) : "", el("p", {}, ...snippet(hit, title)));
     made = el("div", { class: "tile text" }, link);
   }
   made.dataset.item = item.id;
-  made.append(el("button", { type: "button", class: "more", title: "More like this", onclick: () => like(hit) }, "Similar", el("span", { class: "hidden" }, ` to ${title}`)));
-  if (state.explain && scored) made.append(el("p", { class: "reason" }, why(hit)));
+  made.append(el("button", { type: "button", class: "more", title: "More like this", onclick: () => like(hit) }, icon("alike"), el("span", { class: "word" }, "Similar"), el("span", { class: "hidden" }, ` to ${title}`)));
+  if (state.explain && scored) made.append(el("p", { class: "reason" }, ...why(hit)));
   return made;
 }
 
@@ -49,8 +52,9 @@ function address(state, item) {
 }
 
 // The passage that matched, with marks on the words of the query that the item holds; from the first of them on if it comes late.
-function snippet(hit) {
-  const text = hit.part.text ?? "";
+function snippet(hit, title) {
+  const whole = hit.part.text ?? "";
+  const text = whole.startsWith(title) && whole.length > title.length ? whole.slice(title.length).trimStart() : whole; // it is said above
   const words = (hit.highlights ?? []).flatMap((one) => one.spans.map(([start, end]) => one.text.slice(start, end))).filter((word) => word.length > 2);
   if (!words.length) return [text];
   const found = new RegExp(`(?<![\\p{L}\\p{N}])(?:${words.map((word) => word.replace(/[\\^$.*+?()[\]{}|\/]/g, "\\$&")).join("|")})(?![\\p{L}\\p{N}])`, "giu");
@@ -59,16 +63,13 @@ function snippet(hit) {
   return [from ? "… " : "", ...marked(text.slice(from), spans.map(([start, end]) => [start - from, end - from]))];
 }
 
-function player(collection, item, start, title) {
-  return el("audio", { controls: true, preload: "none", src: `${filePath(collection, item)}#t=${start}`, "aria-label": title });
-}
-
 function product(hit, title, picture, link) {
   const { attributes } = hit.item;
   const said = hit.highlights?.find((one) => one.field === "title" && one.text === title);
   const frame = el("div", { class: "frame" }, picture ? image(picture, 320, "") : el("span", { class: "small", "aria-hidden": "true" }, "no picture"));
   if (typeof attributes.stock === "number" && attributes.stock <= 0) frame.append(el("span", { class: "badge" }, "Sold out"));
-  link.append(frame, el("span", { class: "name" }, ...(said ? marked(said.text, said.spans) : [title])));
+  const brand = ["brand", "manufacturer", "vendor"].map((name) => attributes[name]).find((value) => typeof value === "string");
+  link.append(frame, brand ? el("span", { class: "brand" }, brand) : "", el("span", { class: "name" }, ...(said ? marked(said.text, said.spans) : [title])));
   const of = hit.group?.hits ?? [hit];
   const prices = of.map((one) => one.item.attributes.price).filter((price) => typeof price === "number");
   const [least, greatest] = [Math.min(...prices), Math.max(...prices)];
@@ -77,8 +78,7 @@ function product(hit, title, picture, link) {
   const colour = Object.keys(attributes).find(isColour);
   const colours = colour ? [...new Set(of.flatMap((one) => one.item.attributes[colour] ?? []))] : [];
   const dots = colours.map((value) => dot(value)).filter(Boolean);
-  const brand = ["brand", "material", "articleType"].map((name) => attributes[name]).find(Boolean);
-  const facts = [brand ? plain(brand) : null, colours.length === 1 ? plain(colours[0]) : null, variants(hit)].filter(Boolean).join(" · ");
+  const facts = [colours.length === 1 ? plain(colours[0]) : attributes.material ? plain(attributes.material) : null, variants(hit)].filter(Boolean).join(" · ");
   return [link, price, el("div", { class: "small facts" }, ...dots, facts)];
 }
 
@@ -101,8 +101,11 @@ export function image(path, size, alt, owner) {
 
 const ratio = (width, height) => (width > 0 && height > 0 ? Math.min(3, Math.max(0.5, width / height)) : 1).toFixed(3);
 
+// The score, and what each stage of the search made of it. A stage that did not find the item has nothing to say.
 export function why(hit) {
-  if (typeof hit.score !== "number") return "";
-  const stages = (hit.explanation ?? []).map((stage) => `${stage.stage} ${stage.score.toFixed(3)}${stage.rank ? ` (no. ${stage.rank})` : ""}${stage.note ? `: ${stage.note}` : ""}`);
-  return [`score ${hit.score.toFixed(3)}`, ...stages, hit.pinned ? "pinned" : null].filter(Boolean).join(" · ");
+  if (typeof hit.score !== "number") return [];
+  const stages = (hit.explanation ?? []).filter((stage) => typeof stage.score === "number" && (stage.score || stage.rank))
+    .map((stage) => el("span", {}, `${stage.stage} ${stage.score.toFixed(3)}${stage.rank ? ` (no. ${stage.rank})` : ""}${stage.note ? `: ${stage.note}` : ""}`));
+  const told = [el("b", {}, `score ${hit.score.toFixed(3)}`), ...stages, ...(hit.pinned ? ["pinned"] : [])];
+  return told.flatMap((one, n) => (n ? [" · ", one] : [one]));
 }

@@ -45,6 +45,9 @@ def test_make_shop_serves_the_products_of_the_sample(opened: Opener, tmp_path: P
                 "Everything",
                 *(row["category"] for row in rows),
             }
+            page.goto(f"{address}/?c=shop")
+            page.wait_for_selector("#as-shop[aria-pressed=true]")  # what it is looked at without being told
+            assert len(names(page)) == len(groups)
             page.goto("about:blank")
         finally:
             os.kill(server.pid, signal.SIGTERM)

@@ -44,6 +44,7 @@ def test_products_are_cards_with_variants_collapsed(opened: Opener) -> None:
     assert page.locator(CARDS).nth(1).locator(".price").inner_text() == "€6.00"
     first.locator("a").click()
     page.wait_for_selector("#detail .variants")
+    assert page.inner_text("#detail .facts .variants") == "Blue · €7.00", "what is different about it"
     page.click("#detail .variants button")
     page.wait_for_selector("#detail h2 >> text=Blue Shirt 2")
     assert page.inner_text("#detail .price") == "€7.00"
@@ -57,7 +58,7 @@ def test_categories_are_tabs(opened: Opener) -> None:
     page.click("#tabs >> text=Hats")
     status(page, "30 products")
     assert all("Hat" in name for name in names(page))
-    assert page.get_attribute("#tabs >> text=Hats", "aria-pressed") == "true"
+    assert page.get_attribute("#tabs button:has-text('Hats')", "aria-pressed") == "true"
     page.reload()
     status(page, "30 products")
     page.click("#tabs >> text=Everything")
