@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -88,15 +89,22 @@ class Updates:
             if update in (waiting := self._waiting.get(update.collection, [])):
                 waiting.remove(update)
 
-    def answer(self, update: Update, engine: Engine) -> dict[str, Any]:
+    def answer(
+        self, update: Update, writing: Callable[[str], contextlib.AbstractContextManager[Engine]]
+    ) -> dict[str, Any]:
         """The answer to a request, made with those of all others that wait. On the thread that writes.
 
-        Raises ``ItemError`` and what ``Engine.update`` raises about the catalog.
+        ``writing`` gives the engine that writes into a collection, see ``Engines.writing``. Raises ``ItemError`` and
+        what ``writing`` and ``Engine.update`` raise.
         """
-        with self._lock:
-            group = self._waiting.pop(update.collection, [])
-        if group:
-            _write(engine, group)
+        if not update.done:
+            with writing(update.collection) as engine:
+                with self._lock:
+                    group = self._waiting.pop(update.collection, [])
+                if group:
+                    _write(engine, group)
+            for one in group:
+                one.done = True
         if update.error is not None:
             raise update.error
         return update.told
@@ -110,6 +118,7 @@ class Update:
     updates: Sequence[UpdateBody]
     told: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: Exception | None = None
+    done: bool = False
 
 
 def _write(engine: Engine, group: Sequence[Update]) -> None:
