@@ -63,7 +63,7 @@ def create_app(
         pace = Pace()
         state.engines = Engines(home, load, refresh=options.refresh, pace=pace, device=device)
         state.work = Work(options, pace, state.engines.wrote)
-        state.updates = Updates()
+        state.updates = Updates(pace)
         state.ready = False
         warming = asyncio.create_task(run_in_threadpool(_warm, app))
         yield

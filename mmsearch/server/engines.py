@@ -47,7 +47,7 @@ class Engines:
         self._load = load
         self._device = device
         self._refresh = refresh
-        self._reads, self._writes = Turns(pace), Turns(pace)
+        self._pace, self._turns = pace, Turns(pace)
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._writers: dict[str, Engine] = {}
@@ -68,8 +68,11 @@ class Engines:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Engine]:
-        """The engine that writes into a collection, when its turn comes; for one thread. Otherwise as ``searching``."""
-        with self._using(self._writers, name) as engine, self._writes:
+        """The engine that writes into a collection, as soon as nobody searches (see ``pace``). Otherwise as
+        ``searching``.
+        """
+        with self._using(self._writers, name) as engine:
+            self._pace.calm()
             yield engine
 
     @contextlib.contextmanager
@@ -173,7 +176,7 @@ class Engines:
     def _follow(self) -> None:
         while not self._stopped.is_set():
             self._wake.wait(self._refresh)
-            with self._reads:
+            with self._turns:
                 self._wake.clear()
                 with self._lock:
                     waiting, self._waiting = self._waiting, []

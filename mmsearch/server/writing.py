@@ -16,6 +16,7 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemError, MediaError
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace, Turns
 from mmsearch.server.schemas import Blob, Date, ItemBody, UpdateBody, Value
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import AttributeValue, Modality
@@ -72,7 +73,8 @@ class Updates:
     Each request still has an answer, or an error, of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace) -> None:
+        self._turns = Turns(pace)
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Update]] = {}
 
@@ -98,7 +100,7 @@ class Updates:
         what ``writing`` and ``Engine.update`` raise.
         """
         if not update.done:
-            with writing(update.collection) as engine:
+            with self._turns, writing(update.collection) as engine:
                 with self._lock:
                     group = self._waiting.pop(update.collection, [])
                 if group:

@@ -24,6 +24,7 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemError
 from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace
 from mmsearch.server.schemas import UpdateBody
 from mmsearch.server.writing import Update, Updates
 from tests.colour_model import save_colour_model
@@ -412,7 +413,7 @@ def test_updates_that_wait_are_one_transaction_as_if_one_after_the_other(tmp_pat
     with Engine.open(tmp_path / "home", model=save_colour_model(tmp_path / "model")) as engine:
         index(engine, [_one_file(tmp_path)])
         (item,) = engine.items()
-        updates = Updates()
+        updates = Updates(Pace())
 
         def asked(**attributes: Any) -> list[UpdateBody]:
             return [UpdateBody(key=item.key, attributes=attributes)]

@@ -40,7 +40,7 @@ def test_a_turn_comes_though_searches_never_end() -> None:
 
 def test_turns_rest_between_searches_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(pace.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     busy, idle = Pace(), Pace()
     busy.entered()
     busy.left()
