@@ -62,7 +62,7 @@ class Work:
         self._wrote = wrote
         self._pools = {
             "search": _Pool("search", options.workers, options.waiting),
-            "write": _Pool("write", 1, options.waiting),
+            "write": _Pool("write", 1, 4 * options.waiting),  # updates are gathered while they wait
             "media": _Pool("media", MEDIA_THREADS, options.waiting),
         }
 
