@@ -6,10 +6,12 @@ import dataclasses
 import functools
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmsearch.types import Ids
 
 Kind: TypeAlias = Literal["number", "text", "boolean", "datetime"]
 
@@ -22,6 +24,14 @@ def fold(text: str) -> str:
 def collation(word: str) -> tuple[str, str]:
     """The order of texts: without case, then as they are."""
     return fold(word), word
+
+
+def located(ids: Ids, wanted: Ids) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The place of each wanted id (m,) among ``ids`` (ascending), and whether it is there."""
+    places = np.searchsorted(ids, wanted)
+    known = places < len(ids)
+    known[known] = ids[places[known]] == wanted[known]
+    return places, known
 
 
 class Vocabulary(Sequence[str]):
@@ -102,3 +112,54 @@ class Column:
     def ascending(self) -> bool:
         """Whether each item comes once at most, in order."""
         return bool((self.rows[1:] > self.rows[:-1]).all())
+
+    def patched(
+        self,
+        changed: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        values: NDArray[np.float64] | NDArray[np.int32],
+        n: int,
+    ) -> Column:
+        """The column with other values of the ``changed`` rows (ascending): ``values`` (m,) of ``rows`` (m,), in any
+        order.
+        """
+        order = np.argsort(rows, kind="stable")
+        rows, values = rows[order], values[order]
+        places, there = located(self.rows, changed) if self.ascending else (changed, np.zeros(0, np.bool_))
+        if self.ascending and np.array_equal(changed[there], rows):  # the usual case: one value for another
+            places = places[there]
+            if np.array_equal(self.values[places], values):
+                return self
+            patched = self.values.copy()
+            patched[places] = values
+            column = Column(self.kind, self.rows, patched, self.vocabulary)
+        else:
+            touched = np.zeros(n, np.bool_)
+            touched[changed] = True
+            keep = ~touched[self.rows]
+            if not len(rows) and keep.all():
+                return self
+            merged = np.concatenate([self.rows[keep], rows])
+            both: NDArray[Any] = np.concatenate([self.values[keep], values]).astype(self.values.dtype)
+            if len(rows) and keep.any() and rows[0] < merged[len(merged) - len(rows) - 1]:
+                order = np.argsort(merged, kind="stable")
+                merged, both = merged[order], both[order]
+            return Column(self.kind, merged, both, self.vocabulary)
+        column.__dict__["ascending"] = True  # as it was: saves a look at all rows
+        return column
+
+    def renumbered(self, number: NDArray[np.int64]) -> Column:
+        """The column with row ``number[row]`` (n,) for each row, ascending; values of rows that have none are dropped.
+
+        Words that no item has any more are dropped too, as soon as they are a quarter of all.
+        """
+        rows = number[self.rows]
+        live = rows >= 0
+        rows, values, vocabulary = rows[live], self.values[live], self.vocabulary
+        if self.kind == "text":
+            used, codes = np.unique(values, return_inverse=True)
+            if len(used) < 0.75 * len(vocabulary):
+                words = vocabulary[:]
+                vocabulary = Vocabulary(words[code] for code in used.tolist())
+                values = codes.astype(np.int32)
+        return Column(self.kind, rows, values, vocabulary)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mmsearch import filters
 from mmsearch.catalog import Catalog, epoch_of, newest
-from mmsearch.column import Column, Vocabulary
+from mmsearch.column import Column, Vocabulary, located
 from mmsearch.database import chunks, listed
 from mmsearch.types import Ids, Modality
 
@@ -43,7 +43,9 @@ _BUILT_IN: dict[str, tuple[filters.Kind, str]] = {
 _NAMES = "SELECT name, kind FROM attribute_names WHERE collection_id = ?"
 _NAME_IDS = "SELECT id, name, kind FROM attribute_names WHERE collection_id = ?"
 _DEAD = 1000
-"""With so many parts gone, and more than there are items, columns are read anew instead of carrying them along."""
+"""So many parts that are gone are carried along, or ``_SHARE`` of all: then their rows and places are given up."""
+
+_SHARE = 1 / 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +70,28 @@ class Parts:
         return mask[:n]
 
 
+@dataclasses.dataclass(frozen=True)
+class Survivors:
+    """What was kept of a state when rows and places of what is gone were given up.
+
+    ``origin`` is that of the state before. ``rows``: int64 (n,), ascending, the row there of each row; ``places``: of
+    each modality the same of places.
+    """
+
+    origin: object
+    rows: NDArray[np.int64]
+    places: dict[Modality, NDArray[np.int64]]
+
+
 class Columns:
     """The columns of one collection at one revision. ``advance`` returns the next state and shares what is unchanged.
 
-    An item's row is its place in ``item_ids`` (ascending). Rows of removed items stay until the next full read;
-    nothing refers to them, since their parts are gone. States that follow from each other share an ``origin``: in them
-    a row is the same item and a place in ``parts`` the same part.
+    An item's row is its place in ``item_ids`` (ascending). Rows of removed items stay for a while; nothing refers to
+    them, since their parts are gone. States that follow from each other share an ``origin``: in them a row is the same
+    item and a place in ``parts`` the same part. The first of an origin may know what it kept of the one before.
     """
+
+    survivors: Survivors | None = None
 
     def __init__(self, catalog: Catalog, collection: int) -> None:
         self._catalog = catalog
@@ -156,7 +173,7 @@ class Columns:
 
     def places(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The row of each of these items, and whether it has one."""
-        return _places(self.item_ids, np.array(ids, np.int64))
+        return located(self.item_ids, np.array(ids, np.int64))
 
     def advance(self) -> Columns:
         """This state brought up to the catalog's newest revision. Costs what the changed items cost.
@@ -169,7 +186,7 @@ class Columns:
             self._collection,
             threading.Lock(),
         )
-        following.origin = self.origin
+        following.origin, following.survivors = self.origin, self.survivors
         with self._lock:
             loaded = dict(self._columns)
         with self._catalog.reading() as connection:
@@ -187,9 +204,6 @@ class Columns:
             following.parts = {
                 modality: _moved(old, added[modality], gone) for modality, old in self.parts.items()
             }
-            dead = sum(len(parts.ids) - following.count(name) for name, parts in following.parts.items())
-            if dead > max(_DEAD, len(following.item_ids)):
-                return Columns(self._catalog, self._collection)
             # Read anew when next asked for: an attribute that was unknown, or that may hide a built-in field.
             kinds = dict(connection.execute(_NAMES, (self._collection,)).fetchall())
             kept = {
@@ -200,7 +214,30 @@ class Columns:
             following._columns = (
                 dict(following._patched(connection, kept, changed)) if len(changed) else dict(kept)
             )
+        total = sum(len(parts.ids) for parts in following.parts.values())
+        dead = total - sum(map(following.count, following.parts))
+        if dead > max(_DEAD, total * _SHARE):
+            following._compact()
         return following
+
+    def _compact(self) -> None:
+        """Give up rows and places of what is gone. Nobody else has this state yet."""
+        n = len(self.item_ids)
+        present = np.zeros(n, np.bool_)
+        for parts in self.parts.values():
+            present |= parts.owners(n)
+        rows = np.flatnonzero(present)
+        number = np.full(n + 1, -1, np.int64)
+        number[rows] = np.arange(len(rows))
+        places = {modality: np.flatnonzero(parts.live) for modality, parts in self.parts.items()}
+        self.survivors = Survivors(self.origin, rows, places)
+        self.origin = object()
+        self.item_ids = self.item_ids[rows]
+        self.parts = {
+            modality: Parts(parts.ids[places[modality]], number[parts.rows[places[modality]]])
+            for modality, parts in self.parts.items()
+        }
+        self._columns = {name: column and column.renumbered(number) for name, column in self._columns.items()}
 
     def _patched(
         self, connection: sqlite3.Connection, columns: dict[str, Column], changed: Ids
@@ -226,12 +263,12 @@ class Columns:
                 # By id: else SQLite would walk the index of the collection.
                 query = self._built_in(name).replace("WHERE collection_id", "WHERE +collection_id")
                 fresh[name] += connection.execute(f"{query} AND id IN ({listed(some)})")
-        places, known = _places(self.item_ids, changed)
+        places, known = located(self.item_ids, changed)
         for name, column in columns.items():
             ids, values = zip(*fresh[name], strict=True) if fresh[name] else ((), ())
-            rows, there = _places(self.item_ids, np.array(ids, np.int64))
+            rows, there = located(self.item_ids, np.array(ids, np.int64))
             coded = _coded(column.kind, values, column.vocabulary, _scale(name, name in built_in))
-            yield name, _patch(column, places[known], rows[there], coded[there], len(self.item_ids))
+            yield name, column.patched(places[known], rows[there], coded[there], len(self.item_ids))
 
     def _new_items(self, connection: sqlite3.Connection, after: int) -> Ids:
         query = f"SELECT id FROM items WHERE collection_id = {self._collection} AND id > {after} ORDER BY id"
@@ -248,7 +285,7 @@ class Columns:
         found = {}
         for modality in Modality:
             pairs = np.array([row[:2] for row in rows if row[2] == modality], np.int64).reshape(-1, 2)
-            places, known = _places(self.item_ids, pairs[:, 1])  # parts of other collections are not known
+            places, known = located(self.item_ids, pairs[:, 1])  # parts of other collections are not known
             found[modality] = Parts(np.ascontiguousarray(pairs[known, 0]), places[known])
         return found
 
@@ -277,7 +314,7 @@ class Columns:
             query = f"SELECT item_id, {value} FROM attributes WHERE name_id = {name_id}"
         pairs = connection.execute(query).fetchall()
         ids, values = zip(*pairs, strict=True) if pairs else ((), ())
-        rows, known = _places(self.item_ids, np.array(ids, np.int64))
+        rows, known = located(self.item_ids, np.array(ids, np.int64))
         vocabulary = Vocabulary()
         coded = _coded(kind, values, vocabulary, _scale(name, attribute is None))[known]
         rows = rows[known]
@@ -310,16 +347,8 @@ def _ids(connection: sqlite3.Connection, query: str) -> Ids:
     return np.array(connection.execute(query).fetchall(), np.int64).reshape(-1)
 
 
-def _places(item_ids: Ids, owners: Ids) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Row of each owner, and whether it has one: an item newer than this state is left to the next."""
-    rows = np.searchsorted(item_ids, owners)
-    known = rows < len(item_ids)
-    known[known] = item_ids[rows[known]] == owners[known]
-    return rows, known
-
-
 def _moved(old: Parts, added: Parts, gone: Ids) -> Parts:
-    places, known = _places(old.ids, gone)
+    places, known = located(old.ids, gone)
     if not known.any() and not len(added.ids):
         return old
     rows = np.concatenate([old.rows, added.rows])
@@ -337,40 +366,6 @@ def _coded(
     if kind == "text":
         return np.array([vocabulary.code(word) for word in values], np.int32)
     return np.array(values, np.float64) * scale
-
-
-def _patch(
-    old: Column,
-    changed: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    values: NDArray[np.float64] | NDArray[np.int32],
-    n: int,
-) -> Column:
-    """The column with other values of the ``changed`` rows (ascending): ``values`` (m,) of ``rows`` (m,), any order."""
-    order = np.argsort(rows, kind="stable")
-    rows, values = rows[order], values[order]
-    places, there = _places(old.rows, changed) if old.ascending else (changed, np.zeros(0, np.bool_))
-    if old.ascending and np.array_equal(changed[there], rows):  # the usual case: one value for another
-        places = places[there]
-        if np.array_equal(old.values[places], values):
-            return old
-        patched = old.values.copy()
-        patched[places] = values
-        column = Column(old.kind, old.rows, patched, old.vocabulary)
-    else:
-        touched = np.zeros(n, np.bool_)
-        touched[changed] = True
-        keep = ~touched[old.rows]
-        if not len(rows) and keep.all():
-            return old
-        merged = np.concatenate([old.rows[keep], rows])
-        both: NDArray[Any] = np.concatenate([old.values[keep], values]).astype(old.values.dtype)
-        if len(rows) and keep.any() and rows[0] < merged[len(merged) - len(rows) - 1]:
-            order = np.argsort(merged, kind="stable")
-            merged, both = merged[order], both[order]
-        return Column(old.kind, merged, both, old.vocabulary)
-    column.__dict__["ascending"] = True  # as it was: saves a look at all rows
-    return column
 
 
 @functools.lru_cache(maxsize=256)

@@ -210,6 +210,40 @@ class FullText:
             self, starts=starts, slots=sorted_slots, counts=sorted_counts, tail={}, tail_from=len(self.rows)
         )
 
+    def kept(self, origin: object, kept: NDArray[np.int64]) -> FullText:
+        """The same with the item rows ``kept`` (n,) only, as those of another origin; those that are not here yet come
+        later. Words that none of them says are forgotten.
+        """
+        kept = kept[: np.searchsorted(kept, len(self.slot_of))]
+        whole = self._merged()
+        number = np.full(len(self.slot_of) + 1, -1, np.int64)
+        number[kept] = np.arange(len(kept))
+        filled = np.flatnonzero(number[whole.rows] >= 0)
+        moved = np.full(len(whole.rows), -1, np.int64)
+        moved[filled] = np.arange(len(filled))
+        left = moved[whole.slots]
+        codes = np.repeat(np.arange(len(whole.starts) - 1), np.diff(whole.starts))[left >= 0]
+        used, codes = np.unique(codes, return_inverse=True)
+        surfaces = Surfaces()
+        code_of = {old: new for new, old in enumerate(used.tolist())}
+        surfaces.update((word, code_of[old]) for word, old in self.surfaces.items() if old in code_of)
+        starts, slots, counts = _sorted(codes, left[left >= 0], whole.counts[:, left >= 0], len(used))
+        return FullText(
+            origin=origin,
+            revision=self.revision,
+            rows=number[whole.rows[filled]],
+            lengths=whole.lengths[:, filled],
+            stems=Vocabulary(self.stems[code] for code in used.tolist()),
+            surfaces=surfaces,
+            starts=starts,
+            slots=slots,
+            counts=counts,
+            tail={},
+            tail_from=len(filled),
+            slot_of=np.append(moved, -1)[self.slot_of[kept]],
+            said={new: mark for row, mark in self.said.items() if (new := int(number[row])) >= 0},
+        )
+
 
 def read(catalog: Catalog, collection: int, columns: Columns) -> FullText:
     """All words of a collection: some seconds for a million of them."""

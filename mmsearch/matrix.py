@@ -94,6 +94,14 @@ class Matrix:
             whole = _grown(self.whole.astype(np.float16, copy=False), fresh)
         return Matrix(_grown(self.scanned, fresh @ self.down.T), self.down, whole)
 
+    def kept(self, places: NDArray[np.int64]) -> Matrix:
+        """The vectors at these places (m,), ascending, only; those that are not here yet come later."""
+        places = places[: np.searchsorted(places, len(self.scanned))]
+        scanned = _copied(self.scanned, places)
+        if self.down is None or self.whole is None:
+            return Matrix(scanned, self.down, None if self.whole is None else scanned)
+        return Matrix(scanned, self.down, _copied(self.whole.astype(np.float16, copy=False), places))
+
 
 def read_matrix(catalog: Catalog, ids: Ids, dim: int) -> Matrix:
     """The vectors (n, dim) of the parts ``ids`` (n,), ascending."""
@@ -135,6 +143,13 @@ def _grown(rows: NDArray[_Number], more: Rows) -> NDArray[_Number]:
         grown = buffer[:wanted]
     grown[known:] = more
     return grown
+
+
+def _copied(rows: NDArray[_Number], places: NDArray[np.int64]) -> NDArray[_Number]:
+    """Some of the rows, in a buffer of their own with room for more."""
+    copy = _roomy(len(places), rows.shape[1], rows.dtype)
+    np.take(rows, places, axis=0, out=copy)
+    return copy
 
 
 def _roomy(n: int, dim: int, dtype: np.dtype[_Number]) -> NDArray[_Number]:

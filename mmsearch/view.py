@@ -169,6 +169,19 @@ class View:
                 self._latest = {**self._latest, wish: made}
             return made
 
+    def _follow(self, columns: Columns) -> None:
+        """Take over what was kept of the state before these columns; if that is not known, nothing."""
+        kept = columns.survivors
+        if kept is not None and kept.origin is self._origin:
+            self._matrices = {
+                modality: matrix.kept(kept.places[modality]) for modality, matrix in self._matrices.items()
+            }
+            if self._full_text is not None:
+                self._full_text = self._full_text.kept(columns.origin, kept.rows)
+        else:
+            self._matrices, self._full_text = {}, None
+        self._origin = columns.origin
+
     def _made(
         self,
         columns: Columns,
@@ -178,7 +191,7 @@ class View:
     ) -> State:
         """The state with these columns, which are the newest. Under the lock."""
         if columns.origin is not self._origin:
-            self._origin, self._matrices, self._full_text = columns.origin, {}, None
+            self._follow(columns)
         matrices = {}
         wanted = () if asked is None else _wanted(columns, modality, asked)
         for name, parts in columns.parts.items():

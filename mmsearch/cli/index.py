@@ -103,7 +103,7 @@ def index(
     from indexer.addresses import networks
     from indexer.feeds import index_feed, remembered_feeds
     from mmsearch.config import load_settings
-    from mmsearch.decoding import give_back_bitmaps
+    from mmsearch.decoding import give_back_memory
     from mmsearch.errors import ConfigError, MediaError
 
     allowed = networks(load_settings(home=home).fetch_from)
@@ -129,7 +129,7 @@ def index(
         jobs = _jobs(engine, paths, exclude) if paths or feed is None else []
         tables = [str(feed.expanduser())] if feed else [] if paths else remembered_feeds(engine)
         if tables:
-            give_back_bitmaps()
+            give_back_memory()
         if not jobs and not tables:
             raise ConfigError("index what? Give a folder: `mmsearch index FOLDER`; later runs remember it")
         with _progress() as listener:

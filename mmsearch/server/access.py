@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Annotated
 
+from cachetools import TTLCache
 from fastapi import Depends, Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from mmsearch.server.keys import Key, Keys, Scope
 from mmsearch.server.options import Options
 from mmsearch.server.problems import Problem
 
-__all__ = ["COOKIE", "Access", "needs"]
+__all__ = ["COOKIE", "Access", "Buckets", "needs"]
+
+MOST = 100_000
+"""So many keys and addresses are remembered."""
 
 COOKIE = "mmsearch_key"
 """Where the page keeps its key for pictures and sounds, which a browser fetches without our headers."""
@@ -30,18 +32,17 @@ class Access:
         self.keys = keys
         self._rate = options.rate
         self._needed = options.needs_key
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._buckets = Buckets()
 
     def check(self, request: Request, scope: Scope, collection: str | None) -> None:
         """Raises ``Problem`` 401, 403 or 429."""
         self._refuse_strangers(request)
         key = self._key(request)
         who = key.id if key else (request.client.host if request.client else "unknown")
-        limit = RateLimitItemPerMinute((key.rate if key else None) or self._rate)
-        if not self._limiter.hit(limit, who):
-            free_at, _ = self._limiter.get_window_stats(limit, who)
-            wait = max(1, math.ceil(free_at - time.time()))
-            raise Problem(429, f"more than {limit.amount} requests in a minute", {"Retry-After": str(wait)})
+        rate = (key.rate if key else None) or self._rate
+        if late := self._buckets.take(who, rate):
+            told = {"Retry-After": str(math.ceil(late))}
+            raise Problem(429, f"more than {rate} requests in a minute", told)
         request.scope["key"] = key
         # Once there were keys, or where others can come in: taking the last one away opens no door.
         self._needed = self._needed or bool(self.keys.all())
@@ -92,6 +93,28 @@ class Access:
             allowed = request.app.state.options.origins
             if request.headers.get("origin", "") not in allowed:
                 raise Problem(403, "pages of other sites may not call this server")
+
+
+class Buckets:
+    """Token buckets: each holds as many requests as its owner may make in a minute, and fills up again in a minute.
+
+    Of one that is full nothing need be known: they are forgotten a minute after their last request, and the oldest
+    where there are too many at once. For one thread, that of the event loop. (Kept here, because the stores of
+    ``limits`` look through all that they hold on a thread of their own after each request.)
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._full_at: TTLCache[str, float] = TTLCache(MOST, 60.0, clock)
+
+    def take(self, who: str, rate: int) -> float:
+        """Take one request of ``rate`` a minute. Returns 0, or the seconds until there is one."""
+        now, each = self._clock(), 60.0 / rate
+        full_at = max(now, self._full_at.get(who, now))
+        if (late := full_at + each - now - 60.0) > 1e-6:
+            return late
+        self._full_at[who] = full_at + each
+        return 0.0
 
 
 _VERBS = {"search": "search", "write": "change items", "admin": "administer"}

@@ -33,6 +33,7 @@ from mmsearch.server.gate import Figures, Gate
 from mmsearch.server.keys import Keys
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace
 from mmsearch.server.problems import Problem, add_handlers, responses
 from mmsearch.server.work import Work
 from mmsearch.server.writing import Updates
@@ -66,9 +67,10 @@ def create_app(
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
-        state.engines = Engines(home, load, refresh=options.refresh, device=device)
-        state.work = Work(options, state.engines.wrote)
-        state.updates = Updates()
+        pace = Pace()
+        state.engines = Engines(home, load, refresh=options.refresh, pace=pace, device=device)
+        state.work = Work(options, pace, state.engines.wrote)
+        state.updates = Updates(pace)
         state.ready = False
         warming = asyncio.create_task(run_in_threadpool(_warm, app))
         yield

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmsearch.engine import Engine
 from mmsearch.errors import CollectionNotFound, MmsearchError
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.batching import SharedEncoder
+from mmsearch.server.pace import Pace, Turns
 from mmsearch.server.warming import warm
 
 __all__ = ["Engines"]
@@ -26,25 +26,28 @@ __all__ = ["Engines"]
 logger = logging.getLogger("mmsearch.server")
 
 
-REST = 9
-"""Reading what was written rests for so many times as long as it computed: what comes meanwhile is read in one go."""
-
-
 class Engines:
     """Engines of one home by collection. ``load`` makes an encoder of a model's name; models are shared.
 
     A collection has two: one that searches, and one that writes, so that no search ever waits for a write. What is
-    written is read in the background: here at once (see ``REST``), by another process within ``refresh`` seconds.
+    written is read in the background: here at once (see ``pace``), by another process within ``refresh`` seconds.
     """
 
     def __init__(
-        self, home: Path, load: Callable[[str], Encoder], *, refresh: float, device: Device = "auto"
+        self,
+        home: Path,
+        load: Callable[[str], Encoder],
+        *,
+        refresh: float,
+        pace: Pace,
+        device: Device = "auto",
     ) -> None:
         self.catalog = Catalog(home, create=True)
         self.home = home
         self._load = load
         self._device = device
         self._refresh = refresh
+        self._pace, self._turns = pace, Turns(pace)
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._writers: dict[str, Engine] = {}
@@ -63,9 +66,14 @@ class Engines:
         """
         return self._using(self._engines, name)
 
-    def writing(self, name: str) -> contextlib.AbstractContextManager[Engine]:
-        """The engine that writes into a collection; otherwise as ``searching``."""
-        return self._using(self._writers, name)
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Engine]:
+        """The engine that writes into a collection, as soon as nobody searches (see ``pace``). Otherwise as
+        ``searching``.
+        """
+        with self._using(self._writers, name) as engine:
+            self._pace.calm()
+            yield engine
 
     @contextlib.contextmanager
     def _using(self, engines: dict[str, Engine], name: str) -> Iterator[Engine]:
@@ -138,7 +146,7 @@ class Engines:
             try:
                 with self.searching(info.name) as engine:
                     warm(engine)
-                with self.writing(info.name):
+                with self._using(self._writers, info.name):
                     pass
             except MmsearchError as error:
                 logger.warning("collection %s cannot be searched: %s", info.name, error)
@@ -166,15 +174,13 @@ class Engines:
         return seen
 
     def _follow(self) -> None:
-        spent = 0.0
-        while not self._stopped.wait(REST * spent):
+        while not self._stopped.is_set():
             self._wake.wait(self._refresh)
-            self._wake.clear()
-            with self._lock:
-                waiting, self._waiting = self._waiting, []
-            started = time.thread_time()
-            self._keep_up()
-            spent = time.thread_time() - started
+            with self._turns:
+                self._wake.clear()
+                with self._lock:
+                    waiting, self._waiting = self._waiting, []
+                self._keep_up()
             for seen in waiting:
                 if seen.set_running_or_notify_cancel():
                     seen.set_result(None)

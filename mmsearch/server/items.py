@@ -116,13 +116,10 @@ async def update_items(request: Request, collection: Name, body: UpdatesBody, _:
     _limited(request, len(body.updates))
     joined = state.updates.join(collection, body.updates)
 
-    def update() -> dict[str, Any]:
-        with state.engines.writing(collection) as engine:
-            answer: dict[str, Any] = state.updates.answer(joined, engine)
-            return answer
-
     try:
-        told: dict[str, Any] = await state.work.write(update)
+        told: dict[str, Any] = await state.work.write(
+            lambda: state.updates.answer(joined, state.engines.writing)
+        )
     finally:
         state.updates.leave(joined)
     return told

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from mmsearch.decoding import give_back_bitmaps
+from mmsearch.decoding import give_back_memory
 from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
 __all__ = ["make_server", "run"]
+
+SWITCH = 0.0005
+"""Seconds (Python's own: 0.005) after which a thread that computes lets another have the interpreter: an answer that is
+ready must not wait for somebody else's search, or for what is being written.
+"""
 
 
 def make_server(app: FastAPI, host: str, port: int, options: Options) -> uvicorn.Server:
@@ -38,7 +44,8 @@ def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
     signal.signal(signal.SIGTERM, _leave)
     app.state.own_process = True
-    give_back_bitmaps()
+    give_back_memory()
+    sys.setswitchinterval(SWITCH)
     with contextlib.suppress(KeyboardInterrupt):
         make_server(app, host, port, options).run()
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace
 from mmsearch.server.problems import Problem
 
 __all__ = ["Work"]
@@ -51,16 +52,17 @@ class _Pool:
 
 class Work:
     """Threads for searches, one for writes, and some for pictures and speech, so that none keeps another waiting: a
-    small copy may have to be fetched from a slow host first. ``wrote`` is called after a write; what it returns is
-    done when searches see it.
+    small copy may have to be fetched from a slow host first. ``pace`` is told of searches. ``wrote`` is called after a
+    write; what it returns is done when searches see it.
     """
 
-    def __init__(self, options: Options, wrote: Callable[[], Future[None]]) -> None:
+    def __init__(self, options: Options, pace: Pace, wrote: Callable[[], Future[None]]) -> None:
         self._timeout = options.timeout
+        self._pace = pace
         self._wrote = wrote
         self._pools = {
             "search": _Pool("search", options.workers, options.waiting),
-            "write": _Pool("write", 1, options.waiting),
+            "write": _Pool("write", 1, 4 * options.waiting),  # updates are gathered while they wait
             "media": _Pool("media", MEDIA_THREADS, options.waiting),
         }
 
@@ -87,6 +89,9 @@ class Work:
 
     async def _run(self, name: str, do: Callable[[], _T]) -> _T:
         future = self._pools[name].submit(do)
+        if name == "search":
+            self._pace.entered()
+            future.add_done_callback(lambda _: self._pace.left())
         try:
             # Shielded: a thread cannot be stopped, and its place is free only once it is done.
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._timeout)

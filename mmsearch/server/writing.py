@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemError, MediaError
 from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace, Turns
 from mmsearch.server.schemas import Blob, Date, ItemBody, UpdateBody, Value
 from mmsearch.server.uploads import Uploads
 from mmsearch.types import AttributeValue, Modality
@@ -74,7 +76,8 @@ class Updates:
     Each request still has an answer, or an error, of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace) -> None:
+        self._turns = Turns(pace)
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Update]] = {}
 
@@ -91,15 +94,22 @@ class Updates:
             if update in (waiting := self._waiting.get(update.collection, [])):
                 waiting.remove(update)
 
-    def answer(self, update: Update, engine: Engine) -> dict[str, Any]:
+    def answer(
+        self, update: Update, writing: Callable[[str], contextlib.AbstractContextManager[Engine]]
+    ) -> dict[str, Any]:
         """The answer to a request, made with those of all others that wait. On the thread that writes.
 
-        Raises ``ItemError`` and what ``Engine.update`` raises about the catalog.
+        ``writing`` gives the engine that writes into a collection, see ``Engines.writing``. Raises ``ItemError`` and
+        what ``writing`` and ``Engine.update`` raise.
         """
-        with self._lock:
-            group = self._waiting.pop(update.collection, [])
-        if group:
-            _write(engine, group)
+        if not update.done:
+            with self._turns, writing(update.collection) as engine:
+                with self._lock:
+                    group = self._waiting.pop(update.collection, [])
+                if group:
+                    _write(engine, group)
+            for one in group:
+                one.done = True
         if update.error is not None:
             raise update.error
         return update.told
@@ -113,6 +123,7 @@ class Update:
     updates: Sequence[UpdateBody]
     told: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: Exception | None = None
+    done: bool = False
 
 
 def _write(engine: Engine, group: Sequence[Update]) -> None:

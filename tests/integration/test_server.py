@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -23,8 +24,9 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemError
 from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
+from mmsearch.server.pace import Pace
 from mmsearch.server.schemas import UpdateBody
-from mmsearch.server.writing import Updates
+from mmsearch.server.writing import Update, Updates
 from tests.colour_model import save_colour_model
 from tests.serving import serving
 from tests.sounds import save_sound
@@ -411,7 +413,7 @@ def test_updates_that_wait_are_one_transaction_as_if_one_after_the_other(tmp_pat
     with Engine.open(tmp_path / "home", model=save_colour_model(tmp_path / "model")) as engine:
         index(engine, [_one_file(tmp_path)])
         (item,) = engine.items()
-        updates = Updates()
+        updates = Updates(Pace())
 
         def asked(**attributes: Any) -> list[UpdateBody]:
             return [UpdateBody(key=item.key, attributes=attributes)]
@@ -420,17 +422,19 @@ def test_updates_that_wait_are_one_transaction_as_if_one_after_the_other(tmp_pat
         given_up, other = updates.join("c", asked(a=9)), updates.join("d", asked(a=8))
         updates.leave(given_up)
         before = engine.catalog.revision()[0]
-        assert (
-            updates.answer(second, engine) == updates.answer(first, engine) == {"updated": 1, "unknown": []}
-        )
+
+        def answer(update: Update) -> dict[str, Any]:
+            return updates.answer(update, lambda _: contextlib.nullcontext(engine))
+
+        assert answer(second) == answer(first) == {"updated": 1, "unknown": []}
         assert engine.catalog.revision()[0] == before + 1
         assert engine.get([item.id])[0].attributes == {**item.attributes, "a": 1, "b": 2}
         wrong, right = updates.join("c", asked(a="text")), updates.join("c", asked(b=3))
         with pytest.raises(ItemError, match="'a' is a number"):
-            updates.answer(wrong, engine)
-        assert updates.answer(right, engine) == {"updated": 1, "unknown": []}
+            answer(wrong)
+        assert answer(right) == {"updated": 1, "unknown": []}
         assert engine.get([item.id])[0].attributes == {**item.attributes, "a": 1, "b": 3}
-        assert updates.answer(other, engine)["updated"] == 1
+        assert answer(other)["updated"] == 1
         assert engine.get([item.id])[0].attributes["a"] == 8
 
 

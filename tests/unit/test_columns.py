@@ -52,16 +52,20 @@ def said(columns: Columns, live: set[int]) -> dict[str, object]:
 @given(
     st.lists(st.lists(CHANGE, min_size=1, max_size=3), min_size=1, max_size=6),
     st.sets(st.sampled_from(NAMES)),
+    st.booleans(),
 )
-@settings(max_examples=15)
+@settings(max_examples=30)
 def test_columns_brought_up_to_date_equal_columns_read_anew(
-    steps: list[list[tuple[str, int, dict[str, object], int, bool]]], loaded: set[str]
+    steps: list[list[tuple[str, int, dict[str, object], int, bool]]], loaded: set[str], kept: bool
 ) -> None:
     home = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     with (
+        pytest.MonkeyPatch.context() as patched,
         Engine.open(home, model=ToyEncoder()) as engine,
         Engine.open(home, collection="o", model=ToyEncoder()) as other,
     ):
+        if not kept:  # what is gone
+            patched.setattr("mmsearch.columns._DEAD", 0)
         columns = Columns(engine.catalog, 1)
         for step in steps:
             for name in loaded:
