@@ -40,9 +40,8 @@ bench: $(VENV)/.installed-dev ## the figures of benchmarks/README.md: make bench
 	@test -n "$(DATA)" || { echo "make bench DATA=folder: which data folder? see benchmarks/README.md" >&2; exit 2; }
 	$(VENV)/bin/python -m benchmarks $(DATA) $(WORK)
 
-soak: $(VENV)/.installed-dev ## a server under load, watched for SECONDS: make soak DATA=folder SECONDS=600
-	@test -n "$(DATA)" || { echo "make soak DATA=folder: which data folder? see benchmarks/README.md" >&2; exit 2; }
-	$(VENV)/bin/python -m benchmarks.shop_soak $(DATA) $(WORK) --seconds $(SECONDS)
+soak: $(VENV)/.installed-dev ## a server under load, watched for SECONDS: make soak SECONDS=600, or with DATA=folder
+	$(VENV)/bin/python -m benchmarks.shop_soak $(WORK) $(if $(DATA),--data $(DATA)) --seconds $(SECONDS)
 
 model: $(VENV)-extras/.installed-extras ## rebuild the built-in model: make model DATA=folder
 	@test -n "$(DATA)" || { echo "make model DATA=folder: which data folder? see docs/models.md" >&2; exit 2; }

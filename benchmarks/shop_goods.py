@@ -108,6 +108,47 @@ def rows(data: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def made_up(folder: Path, count: int) -> Path:
+    """A table of products in words only, to be given where DATA is asked for. Returns the folder."""
+    colours = ("Red", "Blue", "Green", "Black", "White", "Brown", "Pink", "Grey")
+    kinds = (
+        "Shirts",
+        "Shoes",
+        "Watches",
+        "Handbags",
+        "Belts",
+        "Jeans",
+        "Dresses",
+        "Sandals",
+        "Caps",
+        "Socks",
+    )
+    columns = (
+        "id",
+        "title",
+        "image",
+        "gender",
+        "masterCategory",
+        "articleType",
+        "baseColour",
+        "season",
+        "year",
+    )
+    rng = np.random.default_rng(SEED)
+    (folder / "fashion").mkdir(parents=True, exist_ok=True)
+    with (folder / "fashion" / "products.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        for n in range(count):
+            gender, colour, kind = (
+                some[rng.integers(len(some))] for some in (("Men", "Women"), colours, kinds)
+            )
+            season = ("Summer", "Fall", "Winter", "Spring")[rng.integers(4)]
+            title = f"Maker{n % 50} {gender} {colour} {kind[:-1]} {n}"
+            table.writerow((n, title, "", gender, "Apparel", kind, colour, season, 2008 + n % 8))
+    return folder
+
+
 def copied(home: Path, to: Path) -> Path:
     """A copy that may be written to."""
     shutil.rmtree(to, ignore_errors=True)
