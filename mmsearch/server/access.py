@@ -22,6 +22,9 @@ MOST = 100_000
 COOKIE = "mmsearch_key"
 """Where the page keeps its key for pictures and sounds, which a browser fetches without our headers."""
 
+IN_ADDRESS = "api_key"
+"""The parameter of an address that holds the key of a page of another site, for the same reason."""
+
 
 class Access:
     """The keys of a home and how often each may ask. As long as there was none everybody may do everything, on this
@@ -74,14 +77,23 @@ class Access:
     def _key(self, request: Request) -> Key | None:
         header = request.headers.get("authorization", "")
         kind, _, secret = header.partition(" ")
+        in_address = False
         if kind.lower() != "bearer":
             secret = request.headers.get("x-api-key", "")
             if not secret and request.method in ("GET", "HEAD"):
                 secret = request.cookies.get(COOKIE, "")
+                if address := request.query_params.get(IN_ADDRESS, ""):
+                    secret, in_address = address, True
         if not secret:
             return None
         if (key := self.keys.find(secret.strip())) is None:
             raise Problem(401, "this key is unknown, revoked or expired", {"WWW-Authenticate": "Bearer"})
+        if in_address and key.scope != "search":
+            raise Problem(
+                403,
+                f"an address is seen by many: only a key of scope search may be in one as `{IN_ADDRESS}`; send this "
+                "one as a header",
+            )
         return key
 
     @staticmethod

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from mmsearch.server.access import IN_ADDRESS
 from mmsearch.server.problems import SCHEMA
 
 __all__ = ["described"]
@@ -27,7 +28,13 @@ def described(app: FastAPI) -> dict[str, Any]:
         for theirs in ("HTTPValidationError", "ValidationError"):
             schemas.pop(theirs, None)
         schemas["Problem"] = SCHEMA
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        components["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "address": {"type": "apiKey", "in": "query", "name": IN_ADDRESS},
+        }
         document["security"] = [{}, {"key": []}]
+        for methods in document["paths"].values():
+            if "get" in methods:
+                methods["get"]["security"] = [{}, {"key": []}, {"address": []}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -158,6 +158,20 @@ def test_a_cookie_reads_and_never_writes(url: str, keys: dict[str, str]) -> None
         assert http.get(OTHERS).status_code == 200
 
 
+def test_an_address_may_hold_a_key_that_only_reads(url: str, keys: dict[str, str]) -> None:
+    with httpx.Client(base_url=url, timeout=30) as http:
+        assert http.get(ITEMS).status_code == 401
+        found = http.get(ITEMS, params={"api_key": keys["reader"]})
+        part = found.json()["items"][0]["parts"][0]["thumbnail"]
+        assert http.get("/" + part, params={"api_key": keys["reader"]}).status_code == 200
+        assert http.get("/" + part, params={"api_key": keys["reader"] + "x"}).status_code == 401
+        assert http.post(SEARCH, json={"text": "red"}, params={"api_key": keys["reader"]}).status_code == 401
+        refused = http.get(ITEMS, params={"api_key": keys["all"]})
+        assert refused.status_code == 403
+        assert "only a key of scope search" in refused.json()["detail"]
+        assert keys["all"] not in refused.text
+
+
 def test_a_method_cannot_be_changed_by_a_header_or_a_field(url: str, keys: dict[str, str]) -> None:
     with client(url, keys["all"]) as http:
         for name in ("x-http-method-override", "x-http-method", "x-method-override"):

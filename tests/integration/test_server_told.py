@@ -135,5 +135,7 @@ def test_who_asks_too_often_is_told_how_long_to_wait(tmp_path: Path) -> None:
     with serving(home) as url, httpx.Client(base_url=url, headers={"x-api-key": secret}) as client:
         answers = [client.get("/v1/collections") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
-    assert 28 <= int(answers[-1].headers["retry-after"]) <= 30, "two a minute: the next comes after half of one"
+    assert 28 <= int(answers[-1].headers["retry-after"]) <= 30, (
+        "two a minute: the next comes after half of one"
+    )
     assert answers[-1].json()["code"] == "TooManyRequests"
