@@ -34,7 +34,10 @@ class SharedEncoder:
         self.inner = encoder
         self.hits = 0
         self.misses = 0
-        self._kept: LRUCache[str, Vector] = LRUCache(kept)
+        # In rows of one matrix: blocks of their own, given up after half an hour among short-lived ones, would leave
+        # holes that nothing else fits in.
+        self._rows: LRUCache[str, int] = LRUCache(kept)
+        self._kept = np.empty((kept, encoder.space.dim), np.float32)
         self._lock = threading.Lock()
         self._texts: _Joined[str] = _Joined(encoder.encode_texts, lambda: encoder.batch_size)
         self._images: _Joined[Image] = _Joined(encoder.encode_images, lambda: encoder.batch_size)
@@ -89,22 +92,29 @@ class SharedEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.space.dim), np.float32)
+        missing = []
         with self._lock:
-            known = {row: self._kept.get(text) for row, text in enumerate(texts)}
-        missing = [row for row, vector in known.items() if vector is None]
-        for row, vector in known.items():
-            if vector is not None:
-                vectors[row] = vector
+            for n, text in enumerate(texts):
+                if (row := self._rows.get(text)) is None:
+                    missing.append(n)
+                else:
+                    vectors[n] = self._kept[row]
         if missing:
-            fresh = self._texts([texts[row] for row in missing], self.space.dim)
-            vectors[missing] = fresh
-            with self._lock:
-                for row, vector in zip(missing, fresh, strict=True):
-                    self._kept[texts[row]] = vector.copy()
+            vectors[missing] = self._texts([texts[n] for n in missing], self.space.dim)
         with self._lock:
+            for n in missing:
+                self._keep(texts[n], vectors[n])
             self.misses += len(missing)
             self.hits += len(texts) - len(missing)
         return vectors
+
+    def _keep(self, text: str, vector: Vector) -> None:
+        """Keep the vector of a text instead of that which was not asked for the longest. Under the lock."""
+        row = self._rows.get(text)
+        if row is None:
+            row = len(self._rows) if len(self._rows) < len(self._kept) else self._rows.popitem()[1]
+            self._rows[text] = row
+        self._kept[row] = vector
 
 
 class _Joined(Generic[_T]):

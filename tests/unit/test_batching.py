@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmsearch.encoders import load_encoder
 from mmsearch.errors import ModelError
@@ -75,6 +77,22 @@ def test_a_text_that_was_encoded_lately_is_not_encoded_again(slow: Slow) -> None
     shared.encode_texts(["blue"])  # drops the one that was not asked for longest
     shared.encode_texts(["green"])
     assert slow.calls[-1] == ["green"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    asked=st.lists(
+        st.lists(st.sampled_from(["red", "green", "blue", "red blue", "green blue"]), max_size=4), max_size=9
+    )
+)
+def test_whatever_was_kept_and_dropped_a_text_has_its_own_vector(slow: Slow, asked: list[list[str]]) -> None:
+    slow.gate.set()
+    shared = SharedEncoder(slow, kept=3)  # type: ignore[arg-type]
+    for texts in asked:
+        expected = [slow.inner.encode_texts([text])[0] for text in texts]
+        for vector, right in zip(shared.encode_texts(texts), expected, strict=True):
+            np.testing.assert_array_equal(vector, right)
+        assert len(shared._rows) <= 3
 
 
 def test_kept_vectors_are_no_ones_to_change(slow: Slow) -> None:
