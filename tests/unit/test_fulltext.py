@@ -132,10 +132,13 @@ def test_corrections_are_the_nearest_words_by_edit_distance(
         full_text, _ = said(engine, *known, "zzz")
         often = {one: sum(stems([one]) == stems([other]) for other in known) for one in known}
         allowed = edits_allowed(word)
-        near = [(edit_distance(word, one), -often[one], -shared_ending(word, one), one) for one in set(known)]
+        near = [
+            (edit_distance(word, one), one[0] != word[0], -often[one], -shared_ending(word, one), one)
+            for one in set(known)
+        ]
         best = sorted(entry for entry in near if 0 < entry[0] <= allowed)
         right, seen = [], set()
-        for away, _, _, one in best:
+        for away, *_, one in best:
             if away == best[0][0] and stems([one])[0] not in seen:
                 seen.add(stems([one])[0])
                 right.append((one, away))
