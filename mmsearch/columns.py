@@ -27,10 +27,12 @@ from mmsearch.types import Ids, Modality
 
 _KEYS = "\0key"  # the keys for globs, whatever attributes are called: no filter can spell it
 _CONTENTS = "\0content"
-_HIDDEN = {_KEYS, _CONTENTS}
+_TITLES = "\0title"
+_HIDDEN = {_KEYS, _CONTENTS, _TITLES}
 _BUILT_IN: dict[str, tuple[filters.Kind, str]] = {
     _KEYS: ("text", "key"),
     _CONTENTS: ("text", "nullif(hex(content_hash), '')"),
+    _TITLES: ("text", "title"),
     "id": ("number", "id"),
     "key": ("text", "key"),
     "path": ("text", "key"),
@@ -159,6 +161,13 @@ class Columns:
     def contents(self) -> Column:
         """The content hashes of the items, as text."""
         found = self.column(_CONTENTS)
+        assert found is not None
+        return found
+
+    @property
+    def titles(self) -> Column:
+        """The titles of the items."""
+        found = self.column(_TITLES)
         assert found is not None
         return found
 

@@ -34,7 +34,10 @@ class Selling:
         self._whole.keep_up()
 
     def suggest(self, text: str, k: int = 8) -> list[Suggestion]:
-        """Completions of what is being typed: past queries (if the collection keeps them), then titles."""
+        """Completions of what is being typed: past queries (if the collection keeps them), phrases that titles say,
+        values of attributes to narrow by, titles; see ``Suggestion``. What is misspelt is put right where nothing goes
+        on from it as it is.
+        """
         return self._whole.suggest(text, k)
 
     def note_query(self, text: str) -> None:

@@ -203,14 +203,22 @@ class Results:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A completion of what was typed: ``text``, from a title (``key`` is its item's) or from a past query (``count``
-    times asked).
+    """A completion of what was typed. ``text`` is what to search for. ``source``:
+
+    - "query": a past query, asked ``count`` times;
+    - "phrase": words that ``count`` different titles hold, misspelt ones put right;
+    - "value": a ``value`` of an ``attribute`` to narrow by, which ``count`` items have whose titles hold the ``words``
+      before it ("" if there are none);
+    - "title": the title of the item ``key``.
     """
 
     text: str
-    source: Literal["title", "query"]
+    source: Literal["query", "phrase", "value", "title"]
     key: str | None = None
     count: int = 0
+    attribute: str | None = None
+    value: str | None = None
+    words: str = ""
 
 
 # -- what a collection keeps for its searches -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from mmsearch.collection_settings import change_settings, keep_queries
 from mmsearch.errors import StoreError
 from mmsearch.results import Kept, results
 from mmsearch.shapes import CollectionSettings, Results, Suggestion
-from mmsearch.suggest import suggestions
+from mmsearch.suggest import Suggester
 from mmsearch.types import Query, Term
 from mmsearch.view import View
 
@@ -33,6 +33,7 @@ class Whole:
         self._view = View(
             engine.catalog, engine.collection_id, lambda: engine.space.dim, engine.current_columns
         )
+        self._suggester = Suggester(engine.catalog, engine.collection_id, self._view)
         self._kept = Kept()
         self._asked: collections.Counter[str] = collections.Counter()
         self._flushed = -math.inf
@@ -66,7 +67,7 @@ class Whole:
 
     def suggest(self, text: str, k: int) -> list[Suggestion]:
         """See ``Engine.suggest``."""
-        return suggestions(self._engine.catalog, self._engine.collection_id, self._view, text, k)
+        return self._suggester.suggestions(text, k)
 
     def settings(self) -> CollectionSettings:
         """See ``Engine.settings``."""

@@ -64,12 +64,17 @@ class SearchPage(TypedDict):
 
 
 class Suggested(TypedDict):
-    """A completion: a title (of the item ``key``), or a query that was asked ``count`` times."""
+    """A completion: a ``query`` that was asked ``count`` times, a ``phrase`` that so many titles hold, a ``value`` of
+    an ``attribute`` to narrow by (with the ``words`` before it), or the ``title`` of the item ``key``.
+    """
 
     text: str
-    source: str
+    source: Literal["query", "phrase", "value", "title"]
     key: NotRequired[str]
     count: NotRequired[int]
+    attribute: NotRequired[str]
+    value: NotRequired[str]
+    words: NotRequired[str]
 
 
 class CollectionTold(TypedDict):

@@ -59,6 +59,8 @@ def suggestion_json(found: Suggestion) -> dict[str, Any]:
         told["key"] = found.key
     if found.count:
         told["count"] = found.count
+    if found.attribute is not None:
+        told |= {"attribute": found.attribute, "value": found.value, "words": found.words}
     return told
 
 

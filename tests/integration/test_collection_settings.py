@@ -81,15 +81,18 @@ def test_settings_that_mean_nothing_are_refused(
     assert engine.settings() == CollectionSettings()
 
 
-def test_titles_complete_what_is_typed(engine: Engine) -> None:
-    assert [found.text for found in engine.suggest("so")] == ["Sofa cushion", "Blue sofa", "Running socks"]
+def test_phrases_and_titles_complete_what_is_typed(engine: Engine) -> None:
+    assert engine.suggest("so")[0] == Suggestion(text="sofa", source="phrase", count=2)
+    titles = [found.text for found in engine.suggest("so") if found.source == "title"]
+    assert titles == ["Sofa cushion", "Blue sofa", "Running socks"]
     assert engine.suggest("running sh") == [Suggestion(text="Red running shoes", source="title", key="k0")]
-    assert [found.text for found in engine.suggest("run", k=1)] == ["Running socks"]
+    assert [found.text for found in engine.suggest("run", k=1)] == ["running"]
+    assert [found.text for found in engine.suggest("running", k=1)] == ["Running socks"]
     assert engine.suggest("xyz") == engine.suggest("  ") == []
     with pytest.raises(QueryError, match="k must be"):
         engine.suggest("so", k=0)
     engine.remove([engine.find("k4").id])  # type: ignore[union-attr]
-    assert [found.text for found in engine.suggest("so")] == ["Blue sofa", "Running socks"]
+    assert [found.text for found in engine.suggest("so")] == ["Blue sofa", "Running socks"], "of one title alone"
 
 
 def test_past_queries_complete_only_if_they_are_kept(engine: Engine) -> None:

@@ -73,6 +73,7 @@ BELONGS_TO = {
     "hybrid": "engine",
     "cursors": "engine",
     "suggest": "engine",
+    "phrases": "engine",
     "whole": "engine",
     "selling": "engine",
     "filter_grammar": "catalog",

@@ -30,15 +30,19 @@ export function icon(name) {
 
 export const $ = (id) => document.getElementById(id);
 
+// Places in texts are counted in characters: a string's own are halves of emoji and the like.
+export const letters = (text) => Array.from(text);
+
 export function marked(text, spans) {
+  const all = letters(text);
+  const cut = (start, end) => all.slice(start, end).join("");
   const pieces = [];
   let at = 0;
   for (const [start, end] of spans ?? []) {
-    if (end - start < 3 && /^[a-z]*$/i.test(text.slice(start, end))) continue; // "a", "of": found everywhere
-    pieces.push(text.slice(at, start), el("mark", {}, text.slice(start, end)));
+    pieces.push(cut(at, start), el("mark", {}, cut(start, end)));
     at = end;
   }
-  pieces.push(text.slice(at));
+  pieces.push(cut(at));
   return pieces;
 }
 

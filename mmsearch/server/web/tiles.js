@@ -2,7 +2,7 @@
 
 import { collectionPath } from "./api.js";
 import { isColour, look } from "./colours.js";
-import { currencyOf, el, icon, marked, money, plain, seconds } from "./dom.js";
+import { currencyOf, el, icon, letters, marked, money, plain, seconds } from "./dom.js";
 import { player } from "./player.js";
 
 export const filePath = (collection, item) => `${collectionPath(collection)}/items/${item}/file`;
@@ -33,7 +33,8 @@ export function tile(state, hit, { open, like, scored }) {
     link.append(el("strong", {}, title), el("span", { class: "small" }, told));
     made = el("div", { class: "tile sound" }, link, player(filePath(state.collection, item.id), title, passage));
   } else {
-    const where = [item.attributes.format, part.page ? `page ${part.page}` : null].filter(Boolean).map(plain).join(" · ");
+    const other = hit.highlights?.find((one) => one.field === "text" && !part.text?.includes(one.text)); // of another part
+    const where = [item.attributes.format, part.page && !other ? `page ${part.page}` : null].filter(Boolean).map(plain).join(" · ");
     link.append(el("strong", {}, title), where ? el("span", { class: "small" }, where) : "", el("p", {}, ...snippet(hit, title)));
     made = el("div", { class: "tile text" }, link);
   }
@@ -51,16 +52,16 @@ function address(state, item) {
   return `?${told}`;
 }
 
-// The passage that matched, with marks on the words of the query that the item holds; from the first of them on if it comes late.
+// What the search says of the item's texts: the stretch that holds most of the query, with its marks, and what follows it.
 function snippet(hit, title) {
   const whole = hit.part.text ?? "";
-  const text = whole.startsWith(title) && whole.length > title.length ? whole.slice(title.length).trimStart() : whole; // it is said above
-  const words = (hit.highlights ?? []).flatMap((one) => one.spans.map(([start, end]) => one.text.slice(start, end))).filter((word) => word.length > 2);
-  if (!words.length) return [text];
-  const found = new RegExp(`(?<![\\p{L}\\p{N}])(?:${words.map((word) => word.replace(/[\\^$.*+?()[\]{}|\/]/g, "\\$&")).join("|")})(?![\\p{L}\\p{N}])`, "giu");
-  const spans = [...text.matchAll(found)].map((match) => [match.index, match.index + match[0].length]);
-  const from = spans.length && spans[0][0] > 200 ? text.lastIndexOf(" ", spans[0][0] - 60) + 1 : 0;
-  return [from ? "… " : "", ...marked(text.slice(from), spans.map(([start, end]) => [start - from, end - from]))];
+  const said = hit.highlights?.find((one) => one.field === "text");
+  const own = said ? whole.indexOf(said.text) : -1;
+  const text = own < 0 ? (said?.text ?? whole) : whole.slice(own);
+  const from = own <= 0 && whole.startsWith(title) && text.startsWith(title) && text.length > title.length ? text.slice(title.length).search(/\S|$/) + title.length : 0; // it is said above
+  const skipped = letters(text.slice(0, from)).length;
+  const spans = (said?.spans ?? []).filter(([start]) => start >= skipped).map(([start, end]) => [start - skipped, end - skipped]);
+  return [own > 0 ? "… " : "", ...marked(text.slice(from), spans)];
 }
 
 function product(hit, title, picture, link) {
