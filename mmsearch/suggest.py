@@ -65,7 +65,7 @@ class Suggester:
         found = {
             "query": _new([Suggestion(text=query, source="query", count=n) for query, n in queries], seen),
             "phrase": _new(typed.phrases(titles, k), seen | {_said(text), _said(typed.text)}),
-            "value": values.beginning(typed, state.full_text, titles)[:k],
+            "value": values.beginning(typed, state.full_text, titles)[: max(1, k // 3)],
         }
         seen |= {_said(one.text) for one in (*found["query"], *found["phrase"])}
         places = typed.titles(titles, k + len(seen))

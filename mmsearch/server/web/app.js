@@ -9,7 +9,7 @@ import { $, currencyOf, el, label } from "./dom.js";
 import * as facets from "./facets.js";
 import { takeKeys, takeFiles } from "./inputs.js";
 import { keep, kept } from "./kept.js";
-import { count, failure, noCollection, nothing, notice, say, skeletons } from "./messages.js";
+import { count, failure, missing, noCollection, nothing, notice, say, skeletons } from "./messages.js";
 import * as places from "./places.js";
 import { fresh, fromAddress, isEmpty, request, toAddress } from "./query.js";
 import * as suggestions from "./suggest.js";
@@ -77,7 +77,7 @@ function add(found, more) {
   shop.currency ??= currencyOf(found.hits[0]?.item.attributes ?? {}) ?? null;
   $("results").replaceChildren(...(tiles.length ? tiles : [nothing(state, () => changed(() => { state.chosen = {}; state.ranges = {}; state.kind = ""; }))]));
   facets.show(state, found, shop, changed);
-  applied.filters(state, shop.currency, state.view === "shop" ? shop.levels : [], changed);
+  applied.filters(state, shop.currency, state.view === "shop" ? categories.told(state, shop.levels) : [], changed);
   applied.corrections(state, found, {
     instead: (text) => { $("q").value = text; changed(() => { state.text = text; }); },
     exactly: () => changed(() => { state.exact = true; }),
@@ -154,7 +154,7 @@ async function named() {
       const file = await kept(term.value);
       if (file) return { ...term, file, url: term.kind === "image" ? URL.createObjectURL(file) : null };
     }
-    lost.push(term.name);
+    lost.push(term);
     return null;
   }));
   state.terms = found.filter(Boolean);
@@ -273,7 +273,8 @@ function settle() {
 function submit() {
   const chosen = suggestions.selected();
   suggestions.hide();
-  const text = chosen ?? $("q").value.trim();
+  if (chosen) return complete(chosen);
+  const text = $("q").value.trim();
   // "+ red" and "- plastic" add weighted terms to what is asked already.
   if (/^[+-]\s*\S/.test(text) && (state.text || state.terms.length)) {
     const value = text.slice(1).trim();
@@ -286,10 +287,20 @@ function submit() {
   search();
 }
 
+// A completion is searched for; one that narrows is a filter beside the words before it.
+function complete({ source, text, attribute, value, words }) {
+  $("q").value = source === "value" ? words : text;
+  if (source === "value") {
+    for (const name of shop.levels.includes(attribute) ? shop.levels : [attribute]) delete state.chosen[name];
+    state.chosen[attribute] = [value];
+  }
+  submit();
+}
+
 $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 $("q").addEventListener("search", () => { if (!$("q").value && state.text) submit(); }); // the box's own × was pressed
 $("q").addEventListener("keydown", (event) => { if (event.key === "Backspace" && !$("q").value && state.terms.length) changed(() => state.terms.pop()); });
-suggestions.start(() => state.collection, (text) => { $("q").value = text; submit(); });
+suggestions.start(() => state.collection, (one) => { suggestions.hide(); complete(one); });
 $("home").addEventListener("click", (event) => {
   event.preventDefault();
   $("q").value = "";
@@ -354,7 +365,7 @@ async function found() {
   const lost = await named();
   await search({ push: false, least: step?.count });
   places.restore(step);
-  if (lost.length) notice(`This link does not hold ${lost.join(", ")}: add it again to search with it.`, true);
+  if (lost.length) notice(missing(state, lost), true);
   await showAddressed();
 }
 

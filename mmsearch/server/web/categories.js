@@ -15,6 +15,12 @@ export function levels(kinds) {
   return (CHAINS.find((chain) => chain.some(has)) ?? []).filter(has);
 }
 
+// Those whose choice is told by the way: a narrow one may be chosen with nothing chosen above.
+export function told(state, names) {
+  const open = names.findIndex((name) => (state.chosen[name] ?? []).length !== 1);
+  return open < 0 ? names : names.slice(0, open + 1);
+}
+
 export function show(state, facets, names, change) {
   $("way").hidden = $("tabs").hidden = !names.length;
   if (!names.length) return;
@@ -35,7 +41,7 @@ export function show(state, facets, names, change) {
   const chosen = state.chosen[name] ?? [];
   const tab = (value, text) => el("button", {
     type: "button", class: "category", "aria-pressed": String(value === null ? !chosen.length : chosen.includes(value)), "data-facet": `${name}|${value}`, onclick: choose(at, value),
-  }, el("span", { class: "face", "aria-hidden": "true" }, value === null ? icon("all") : null), el("span", {}, text));
+  }, el("span", { class: "face", "aria-hidden": "true", "data-initial": Array.from(text)[0] }, value === null ? icon("all") : null), el("span", {}, text));
   const there = values(name);
   const tabs = new Map(there.map((value) => [value, tab(value, plain(value))]));
   $("tabs").setAttribute("aria-label", label(name));

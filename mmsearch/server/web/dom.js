@@ -17,6 +17,10 @@ export function el(name, attributes = {}, ...children) {
 const DRAWN = {
   all: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z",
   alike: "M8 8h12v12H8zM4 16V4h12",
+  past: "M12 4a8 8 0 1 0 0 16a8 8 0 1 0 0-16M12 8v4.5l3 2",
+  seek: "M10.5 4.5a6 6 0 1 0 0 12a6 6 0 1 0 0-12M15 15l5 5",
+  narrow: "M4 6h16M7 12h10M10 18h4",
+  thing: "M4 8l8-4 8 4v8l-8 4-8-4zM4 8l8 4 8-4M12 12v8",
 };
 export function icon(name) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");

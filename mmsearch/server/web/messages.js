@@ -31,6 +31,16 @@ export function nothing(state, clear) {
   return el("div", { class: "empty" }, el("h2", {}, told), hint, narrowed ? el("button", { type: "button", onclick: clear }, "Search without them") : null);
 }
 
+// A link holds words and items. Pictures and sounds stay in the browser that they were added to.
+export function missing(state, lost) {
+  const told = (some) => some.map((term) => term.name).join(", ");
+  const [gone, files] = [lost.filter((term) => term.kind === "item"), lost.filter((term) => term.kind !== "item")];
+  const rest = isEmpty(state) ? "This is everything, without" : "This is what is found without";
+  const said = files.length ? [`A link cannot hold a picture or a sound. ${rest} ${told(files)}: add ${files.length > 1 ? "them" : "it"} here to search with ${files.length > 1 ? "them" : "it"}.`] : [];
+  if (gone.length) said.push(`No longer there: ${told(gone)}.`);
+  return said.join(" ");
+}
+
 export const noCollection = () => el("div", { class: "empty" }, el("h2", {}, "There is no collection yet."), el("p", {}, "Index something: ", el("code", {}, "mmsearch index FOLDER")));
 
 // In the place of results, or below those that are there already.

@@ -1,12 +1,15 @@
 // Completions below the search box.
 
 import { call, collectionPath } from "./api.js";
-import { $, el } from "./dom.js";
+import { $, el, icon, label } from "./dom.js";
 
 let running = null;
 let waiting = 0;
+let listed = []; // what is shown
 
-// `collection()` is the one to ask, `choose(text)` takes a completion.
+const ICONS = { query: "past", phrase: "seek", value: "narrow", title: "thing" };
+
+// `collection()` is the one to ask, `choose(one)` takes a completion: {text, source, attribute?, value?, words?}.
 export function start(collection, choose) {
   const box = $("q");
   box.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => suggest(collection(), choose), 120); });
@@ -26,13 +29,20 @@ async function suggest(collection, choose) {
   running = new AbortController();
   try {
     const { suggestions } = await call(`${collectionPath(collection)}/suggest?k=7&text=${encodeURIComponent(text.slice(0, 200))}`, { signal: running.signal });
-    const texts = [...new Set(suggestions.map((one) => one.text))].filter((one) => one !== text);
-    if (document.activeElement !== $("q") || !texts.length) return hide();
-    $("suggestions").replaceChildren(...texts.map((one, n) => el("li", { role: "option", id: `suggestion${n}`, "aria-selected": "false", onmousedown: (event) => { event.preventDefault(); choose(one); } }, ...bold(one, text))));
+    listed = suggestions.filter((one) => one.source === "value" || one.text !== text);
+    if (document.activeElement !== $("q") || !listed.length) return hide();
+    $("suggestions").replaceChildren(...listed.map((one, n) => el("li", { role: "option", id: `suggestion${n}`, "aria-selected": "false", onmousedown: (event) => { event.preventDefault(); choose(one); } }, icon(ICONS[one.source]), ...told(one, text))));
     $("suggestions").hidden = false;
     $("q").setAttribute("aria-expanded", "true");
     $("q").removeAttribute("aria-activedescendant");
   } catch { hide(); }
+}
+
+// A value to narrow by is told as what it does: "nike in Footwear".
+function told(one, text) {
+  if (one.source !== "value") return [el("span", { class: "whole" }, ...bold(one.text, text))];
+  const said = one.words ? [el("b", {}, one.words), " in ", one.value] : bold(one.value, text);
+  return [el("span", { class: "whole" }, ...said), el("span", { class: "small" }, label(one.attribute))];
 }
 
 // What was typed already, set apart from what would be added.
@@ -50,8 +60,10 @@ export function hide() {
   $("q").removeAttribute("aria-activedescendant");
 }
 
+// The completion that the arrow keys chose, or null.
 export function selected() {
-  return $("suggestions").hidden ? null : ($("suggestions").querySelector("[aria-selected=true]")?.textContent ?? null);
+  const at = $("suggestions").hidden ? -1 : [...$("suggestions").children].findIndex((one) => one.getAttribute("aria-selected") === "true");
+  return at < 0 ? null : listed[at];
 }
 
 function step(by) {
