@@ -61,7 +61,8 @@ function snippet(hit, title) {
   const from = own <= 0 && whole.startsWith(title) && text.startsWith(title) && text.length > title.length ? text.slice(title.length).search(/\S|$/) + title.length : 0; // it is said above
   const skipped = letters(text.slice(0, from)).length;
   const spans = (said?.spans ?? []).filter(([start]) => start >= skipped).map(([start, end]) => [start - skipped, end - skipped]);
-  return [own > 0 ? "… " : "", ...marked(text.slice(from), spans)];
+  const before = own > 0 || hit.part.start > 0 || (said && own < 0); // another part is from anywhere in the item
+  return [before ? "… " : "", ...marked(text.slice(from), spans)];
 }
 
 function product(hit, title, picture, link) {
