@@ -245,9 +245,10 @@ async function describe() {
   described = false;
   const { attributes: kinds, parts } = await call(collectionPath(state.collection));
   shop = { ...bare(), kinds, parts, levels: categories.levels(kinds) };
-  const asked = facets.numbers(kinds).map((attribute) => ({ attribute, k: 1 }));
+  const asked = [...facets.numbers(kinds).map((attribute) => ({ attribute, k: 1 })), ...shop.levels.map((attribute) => ({ attribute, k: 20 }))];
   if (asked.length) {
     const found = await call(`${collectionPath(state.collection)}/search`, { method: "POST", body: { k: 1, facets: asked } });
+    categories.plant(shop.levels, found.facets);
     for (const [name, { least, greatest, distinct }] of Object.entries(found.facets ?? {})) if (typeof least === "number") shop.ends[name] = [least, greatest, distinct];
   }
   settle();

@@ -3,7 +3,7 @@
 import { isColour } from "./colours.js";
 import { $, el, label, plain } from "./dom.js";
 import { counted } from "./messages.js";
-import { filters } from "./query.js";
+import { filters, trees } from "./query.js";
 import { bars, isHeld, range } from "./range.js";
 import { dot } from "./tiles.js";
 
@@ -16,7 +16,7 @@ const whole = new Set(); // facets of which all values are shown
 // What to ask for. `ends` are the least and greatest of numbers, `levels` the categories of a shop.
 export function wanted(kinds, ends, levels) {
   const rank = (name) => (levels.includes(name) ? -1 : FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
-  const one = (attribute) => ({ attribute, k: kinds[attribute] === "datetime" ? 1 : 60, ignore_own_filter: true });
+  const one = (attribute) => ({ attribute, k: kinds[attribute] === "datetime" ? 1 : trees.has(attribute) ? 1000 : 60, ignore_own_filter: true });
   return Object.keys(kinds).filter((name) => !HIDDEN.has(name))
     .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b)).slice(0, MOST)
     .map((name) => (many(ends[name]) ? { ...one(name), ranges: bars(ends[name].slice(0, 2)) } : one(name)));

@@ -61,13 +61,20 @@ function bound(told) {
   return told === "" || told === undefined || !Number.isFinite(Number(told)) ? null : Number(told);
 }
 
+// Attributes whose values are ways through categories, "Home > Kitchen > Pans": a part of one stands for all below it.
+export const BELOW = " > ";
+export const trees = new Set();
+
 const quotedName = (name) => "`" + name.replaceAll("`", "``") + "`";
 const literal = (value) => (typeof value === "string" ? "'" + value.replaceAll("'", "''") + "'" : String(value));
 
 export function where(state) {
   const tests = [];
   for (const [name, values] of Object.entries(state.chosen)) {
-    if (values.length) tests.push(`${quotedName(name)} in (${values.map(literal).join(", ")})`);
+    if (!values.length) continue;
+    const own = `${quotedName(name)} in (${values.map(literal).join(", ")})`;
+    const below = trees.has(name) ? values.map((value) => ` or ${quotedName(name)} like ${literal(`${value}${BELOW}%`)}`).join("") : "";
+    tests.push(below ? `(${own}${below})` : own);
   }
   for (const [name, [low, high]] of Object.entries(state.ranges)) {
     if (low !== null) tests.push(`${quotedName(name)} >= ${literal(low)}`);
