@@ -286,7 +286,9 @@ class Titles:
 
     def _frequent(self, found: NDArray[np.int32], said: Collection[int], ending: bool = True) -> list[int]:
         """The most frequent of these words that ``LEAST`` titles have, that were not said yet, and may end a phrase."""
-        often = np.bincount(found, minlength=len(self.often))  # another thread may have learnt more stems since
+        often = np.bincount(
+            found, minlength=len(self.often)
+        )  # another thread may have learnt more stems since
         often[[0, *(stem + 1 for stem in said if stem + 1 < len(often))]] = 0
         if ending:
             often[self.ending < _ENDS * self.uses] = 0

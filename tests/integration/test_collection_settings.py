@@ -92,7 +92,9 @@ def test_phrases_and_titles_complete_what_is_typed(engine: Engine) -> None:
     with pytest.raises(QueryError, match="k must be"):
         engine.suggest("so", k=0)
     engine.remove([engine.find("k4").id])  # type: ignore[union-attr]
-    assert [found.text for found in engine.suggest("so")] == ["Blue sofa", "Running socks"], "of one title alone"
+    assert [found.text for found in engine.suggest("so")] == ["Blue sofa", "Running socks"], (
+        "of one title alone"
+    )
 
 
 def test_past_queries_complete_only_if_they_are_kept(engine: Engine) -> None:

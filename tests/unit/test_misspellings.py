@@ -68,7 +68,9 @@ def full_text(tmp_path_factory: pytest.TempPathFactory) -> FullText:
             said[(n + title) % TITLES].append(word)
     vector = directions(1, 4)[0]
     with Engine.open(tmp_path_factory.mktemp("shop"), model=ToyEncoder()) as engine:
-        engine.add([Product(f"k{n}", [vector], " ".join(title)).new() for n, title in enumerate(said) if title])
+        engine.add(
+            [Product(f"k{n}", [vector], " ".join(title)).new() for n, title in enumerate(said) if title]
+        )
         return fulltext.read(engine.catalog, 1, Columns(engine.catalog, 1))
 
 
@@ -82,4 +84,6 @@ def test_nearly_all_are_read_as_they_were_meant(full_text: FullText) -> None:
         if stems(read[:1]) != stems([meant]):
             wrong.append((typed, meant, read))
     assert len(wrong) <= 0.04 * len(pairs), wrong
-    assert not any(meant == "jeans" for _, meant, _ in wrong), "mens is nearer to jens for who counts letters only"
+    assert not any(meant == "jeans" for _, meant, _ in wrong), (
+        "mens is nearer to jens for who counts letters only"
+    )
