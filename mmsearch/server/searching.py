@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-import orjson
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -16,7 +15,16 @@ from pydantic import ConfigDict, Field, ValidationError
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MmsearchError, QueryError
 from mmsearch.server.access import Admin, Search
-from mmsearch.server.answers import results_json, suggestion_json
+from mmsearch.server.answer_shapes import (
+    Completions,
+    Encoded,
+    MultiPage,
+    SearchPage,
+    SettingsTold,
+    Spoken,
+    answer,
+)
+from mmsearch.server.answers import as_json, results_json, suggestion_json
 from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.problems import Problem, responses
@@ -74,13 +82,13 @@ class EncodeBody(Body):
     images: Many[Blob] = Field(default_factory=list, max_length=64)
 
 
-@router.post("/collections/{collection}/search")
+@router.post("/collections/{collection}/search", responses=answer(SearchPage))
 async def search(request: Request, collection: Name, body: SearchBody, _: Search) -> Response:
     """The best items, a page at a time, with facets, corrections and reasons where asked for."""
     return await _answered(request, collection, body, {})
 
 
-@router.post("/collections/{collection}/search/files")
+@router.post("/collections/{collection}/search/files", responses=answer(SearchPage))
 async def search_files(
     request: Request,
     collection: Name,
@@ -117,7 +125,7 @@ async def search_files(
     return await _answered(request, collection, body, found)
 
 
-@router.post("/collections/{collection}/similar")
+@router.post("/collections/{collection}/similar", responses=answer(SearchPage))
 async def similar(request: Request, collection: Name, body: SimilarBody, _: Search) -> Response:
     """More like these items, and not like those."""
     engines = request.app.state.engines
@@ -127,13 +135,13 @@ async def similar(request: Request, collection: Name, body: SimilarBody, _: Sear
         _check_hits(request, [body])
         with engines.searching(collection) as engine:
             found = engine.results(body.query())
-        return _json({**results_json(collection, found), "ms": _ms(started)})
+        return as_json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.post("/multi-search")
+@router.post("/multi-search", responses=answer(MultiPage))
 async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Response:
     """Several searches in one request; texts of one collection are encoded together."""
     state = request.app.state
@@ -160,13 +168,13 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
                     ]
                 for row, found in zip(rows, page, strict=True):
                     answers[row] = results_json(name, found)
-        return _json({"results": answers, "ms": _ms(started)})
+        return as_json({"results": answers, "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
     return response
 
 
-@router.get("/collections/{collection}/suggest")
+@router.get("/collections/{collection}/suggest", responses=answer(Completions))
 async def suggest(
     request: Request,
     collection: Name,
@@ -179,13 +187,13 @@ async def suggest(
 
     def do() -> Response:
         with engines.searching(collection) as engine:
-            return _json({"suggestions": [suggestion_json(one) for one in engine.suggest(text, k)]})
+            return as_json({"suggestions": [suggestion_json(one) for one in engine.suggest(text, k)]})
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.post("/collections/{collection}/encode")
+@router.post("/collections/{collection}/encode", responses=answer(Encoded))
 async def encode(request: Request, collection: Name, body: EncodeBody, _: Search) -> Response:
     """Vectors of texts and pictures in the collection's space, L2-normalised."""
     state = request.app.state
@@ -198,13 +206,13 @@ async def encode(request: Request, collection: Name, body: EncodeBody, _: Search
         told["texts"] = encoder.encode_texts(body.texts).tolist() if body.texts else []
         pictures = [uploads(blob, Modality.IMAGE) for blob in body.images]
         told["images"] = encoder.encode_images(pictures).tolist() if pictures else []
-        return _json(told)
+        return as_json(told)
 
     response: Response = await state.work.search(do)
     return response
 
 
-@router.post("/transcribe", responses=responses(501))
+@router.post("/transcribe", responses=responses(501) | answer(Spoken))
 async def transcribe(
     request: Request, _: Search, file: Annotated[UploadFile, File(description="A recording of speech.")]
 ) -> Response:
@@ -215,26 +223,26 @@ async def transcribe(
     def do() -> Response:
         uploads = Uploads(state.options)
         uploads.check_sound(data, file.filename or "speech", state.options.max_seconds_of_speech)
-        return _json({"text": state.transcriber().words(data)})
+        return as_json({"text": state.transcriber().words(data)})
 
     response: Response = await state.work.media(do)
     return response
 
 
-@router.get("/collections/{collection}/settings")
+@router.get("/collections/{collection}/settings", responses=answer(SettingsTold))
 async def show_settings(request: Request, collection: Name, _: Admin) -> Response:
     """Synonyms and rules of a collection."""
     engines = request.app.state.engines
 
     def do() -> Response:
         with engines.searching(collection) as engine:
-            return _json(dataclasses.asdict(engine.settings()))
+            return as_json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.put("/collections/{collection}/settings")
+@router.put("/collections/{collection}/settings", responses=answer(SettingsTold))
 async def change_settings(request: Request, collection: Name, body: SettingsBody, _: Admin) -> Response:
     """Replace the synonyms and rules of a collection; the next search follows them."""
     engines = request.app.state.engines
@@ -242,7 +250,7 @@ async def change_settings(request: Request, collection: Name, body: SettingsBody
     def do() -> Response:
         with engines.writing(collection) as engine:
             engine.change_settings(body.shape())
-            return _json(dataclasses.asdict(engine.settings()))
+            return as_json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.write(do)
     return response
@@ -261,7 +269,7 @@ async def _answered(
             found = engine.results(_query(engine, body, Uploads(state.options, files, engine.encoder)))
             if state.options.keep_queries and body.text and body.cursor is None and found.hits:
                 engine.note_query(body.text)
-        return _json({**results_json(collection, found), "ms": _ms(started)})
+        return as_json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
     return response
@@ -299,10 +307,6 @@ def _note(request: Request, texts: list[str | None]) -> None:
     """Tell the log what was searched for, if that was asked for."""
     if request.app.state.options.log_queries:
         request.scope["told"] = {"queries": [text for text in texts if text]}
-
-
-def _json(told: Any) -> Response:
-    return Response(orjson.dumps(told), media_type="application/json")
 
 
 def _ms(started: float) -> float:
