@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from mmsearch.errors import CatalogBusy, CollectionNotFound, MmsearchError
+from mmsearch.errors import CatalogBusy, CollectionNotFound, MmsearchError, StoreUnwritable
 
 __all__ = ["SCHEMA", "Problem", "add_handlers", "problem", "responses"]
 
@@ -36,6 +36,7 @@ _TITLES = {
     500: "Something broke in the server",
     501: "Not installed",
     503: "Busy",
+    507: "Nothing can be written",
 }
 
 _CODES = {
@@ -147,7 +148,10 @@ def add_handlers(app: FastAPI) -> None:
         headers = dict(getattr(error, "headers", {}))
         if isinstance(error, CatalogBusy):
             headers.setdefault("Retry-After", "1")
-        if status >= 500 and status not in (501, 503):
+        if isinstance(error, StoreUnwritable):  # its own message names the home
+            logger.error("%s", detail)
+            detail = "the server's disk is full or cannot be written; searches go on, write again when that is mended"
+        elif status >= 500 and status not in (501, 503):
             logger.error("%s: %s", type(error).__name__, detail, exc_info=error)
             detail = "The server could not do this; its log tells why under this request id."
         kind = "" if isinstance(error, Problem) else type(error).__name__
