@@ -84,6 +84,7 @@ SCHEMA: dict[str, Any] = {
 """The body of every error, for the OpenAPI document."""
 
 MAX_DETAIL = 2000
+NO_COLLECTION = "there is no such collection"
 
 
 def responses(*statuses: int, **media: str) -> dict[int | str, dict[str, Any]]:
@@ -144,7 +145,7 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, MmsearchError)
         status, detail = error.http_status, str(error)
         if isinstance(error, CollectionNotFound):  # its own message names the home, and all collections
-            detail = "there is no such collection"
+            detail = NO_COLLECTION
         headers = dict(getattr(error, "headers", {}))
         if isinstance(error, CatalogBusy):
             headers.setdefault("Retry-After", "1")

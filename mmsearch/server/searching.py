@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field, ValidationError
 
 from mmsearch.engine import Engine
-from mmsearch.errors import ItemNotFound, MmsearchError, QueryError
+from mmsearch.errors import CollectionNotFound, ItemNotFound, MmsearchError, QueryError
 from mmsearch.server.access import Admin, Search
 from mmsearch.server.answer_shapes import (
     Completions,
@@ -27,7 +28,7 @@ from mmsearch.server.answer_shapes import (
 from mmsearch.server.answers import as_json, results_json, suggestion_json
 from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
-from mmsearch.server.problems import Problem, responses
+from mmsearch.server.problems import NO_COLLECTION, Problem, responses
 from mmsearch.server.rules import SettingsBody
 from mmsearch.server.schemas import Asked, Blob, Body, Many, SearchBody, SimilarBody, TermBody, Text
 from mmsearch.server.uploads import Uploads
@@ -147,7 +148,7 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
     state = request.app.state
     if (count := len(body.searches)) > (most := state.options.max_queries):
         raise Problem(422, f"{count} searches; at most {most} are made at once")
-    for name in {one.collection for one in body.searches}:
+    for name in dict.fromkeys(one.collection for one in body.searches):
         state.access.check_collection(request, "search", name)
     _note(request, [one.text for one in body.searches])
 
@@ -157,7 +158,8 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
         _check_hits(request, body.searches)
         for name in dict.fromkeys(one.collection for one in body.searches):
             rows = [row for row, one in enumerate(body.searches) if one.collection == name]
-            with state.engines.searching(name) as engine:
+            with contextlib.ExitStack() as using:
+                engine = _in_search(rows[0], using.enter_context, state.engines.searching(name))
                 uploads = Uploads(state.options, encoder=engine.encoder)
                 queries = [_in_search(row, _query, engine, body.searches[row], uploads) for row in rows]
                 try:
@@ -291,7 +293,8 @@ def _in_search(row: int, do: Callable[..., _T], *given: Any) -> _T:
     try:
         return do(*given)
     except MmsearchError as error:
-        raise Problem(error.http_status, f"searches.{row}: {error}") from error
+        reason = NO_COLLECTION if isinstance(error, CollectionNotFound) else error
+        raise Problem(error.http_status, f"searches.{row}: {reason}") from error
 
 
 def _check_hits(request: Request, bodies: Sequence[Asked]) -> None:

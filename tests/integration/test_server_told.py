@@ -46,6 +46,19 @@ def test_the_wrong_method_is_told_with_the_right_ones(
     assert answer.json()["status"] == 405
 
 
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/v1/collections", "/v1/collections/default"]
+)
+def test_who_asks_for_the_head_alone_gets_it(http: httpx.Client, path: str) -> None:
+    """Load balancers and monitors do."""
+    head, whole = http.head(path), http.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert http.get("/healthz").json()["status"] == "ok", "nothing is left over on the connection"
+    assert http.head(SEARCH).status_code == 405
+    assert 'method="HEAD",route="/healthz",status="200"' in http.get("/metrics").text or path != "/healthz"
+
+
 def test_an_address_that_is_none_stays_not_found(http: httpx.Client) -> None:
     for path in ("/v1/nowhere", "/v1", f"{DEFAULT}/nothing", f"{ITEMS}/1/parts"):
         assert http.get(path).status_code == 404, path
@@ -61,6 +74,7 @@ def test_json_that_is_not_called_json_is_told_what_to_do(http: httpx.Client, kin
     ("wrong", "row", "reason"),
     [
         ({"collection": "default", "where": "width >"}, 1, "bad filter"),
+        ({"collection": "nowhere", "text": "red"}, 1, "there is no such collection"),
         ({"collection": "default", "terms": [{"item": "nobody"}]}, 1, "no item with the key 'nobody'"),
         ({"collection": "default", "facets": [{"attribute": "nope"}]}, 1, "no item has an attribute nope"),
     ],
