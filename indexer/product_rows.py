@@ -62,6 +62,7 @@ _LISTS = frozenset(("tags", "keywords", "labels"))
 _NAMES = frozenset(
     ("gtin", "ean", "upc", "isbn", "mpn", "barcode", "sku", "asin", "phone", "zip", "postcode")
 )
+_PRICED = re.compile(r"(?:^|_)(?:price|preis|prix|precio|prezzo|prijs|cost|msrp|rrp)(?:_|$)")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?", re.I)
 _PRICE = re.compile(
     r"(?P<before>[A-Z]{3}|[$€£¥])?\s*(?P<amount>[+-]?\d[\d.,]*)\s*(?P<after>[A-Z]{3}|[$€£¥])?"
@@ -191,8 +192,10 @@ class Rows:
             elif name in known:
                 kinds[name] = next(kind for kind in KINDS if kind == known[name])
             else:
-                cells = (row.cells[column] for row in self._rows for column in columns if column in row.cells)
+                cells = [row.cells[column] for row in self._rows for column in columns if column in row.cells]
                 kinds[name] = "text" if _plain(name) in _NAMES else infer(cells)
+                if kinds[name] == "text" and _PRICED.search(_plain(name)) and all(map(_is_price, cells)):
+                    kinds[name] = "number"
         return kinds
 
     def read(self) -> tuple[list[Product], dict[str, str]]:
@@ -289,6 +292,14 @@ def _looks(word: str) -> Kind:
     if _DATE.fullmatch(word):
         return "datetime" if _datetime(word) else "text"
     return "number" if (price := _price(word)) and price[1] else "text"
+
+
+def _is_price(cell: Cell) -> bool:
+    """Whether it can be a price; ``12,99`` without a currency can where the column says that it has prices."""
+    try:
+        return isinstance(cell, str) and _price(cell) is not None
+    except ValueError:
+        return False
 
 
 def _value(name: str, kind: Kind, cell: Cell) -> dict[str, AttributeValue]:
