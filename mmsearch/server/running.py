@@ -57,7 +57,8 @@ def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     except SystemExit as end:
         if end.code and not server.started:  # the log has the reason, in a line of JSON
             raise ConfigError(
-                f"the server cannot listen on {host}, port {port}: another program may have it; give another --port"
+                f"the server cannot listen on {host}, port {port}: another program may have the port (give another "
+                "--port), or the address is none of this machine's (--host)"
             ) from None
         raise
 
