@@ -79,13 +79,13 @@ def serve(
     for name in allow_host or ():
         if not re.fullmatch(r"[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]", name):
             raise ConfigError(
-                f"--allow-host {name}: write the name alone, such as shop.example, without scheme or port"
+                f"--allow-host {name}: write the name alone, such as shop.example, no scheme or port"
             )
     for site in allow_origin or ():
         if not re.fullmatch(r"https?://(?:[^\s/:*\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?", site):
             raise ConfigError(
-                f"--allow-origin {site}: write a site as browsers do, such as https://shop.example, without a path; name "
-                "each one"
+                f"--allow-origin {site}: write sites as browsers do, each one, such as https://shop.example, "
+                "without a path"
             )
     local = _is_loopback(host)
     if not local and not Keys(settings.home).all():

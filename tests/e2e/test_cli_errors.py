@@ -74,7 +74,7 @@ def complaint(ran: Ran) -> str:
             2,
             ["--allow-host", "the name alone"],
         ),
-        (["serve", "--port", "0", "--allow-host", "a.example:443"], 2, ["without scheme or port"]),
+        (["serve", "--port", "0", "--allow-host", "a.example:443"], 2, ["no scheme or port"]),
         (["serve", "--port", "0", "--host", "0.0.0.0"], 2, ["--host 0.0.0.0", "mmsearch keys create"]),
     ],
 )
