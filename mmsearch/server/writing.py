@@ -186,8 +186,9 @@ def _value(name: str, value: Value, kinds: Mapping[str, str]) -> AttributeValue:
 def _keep(engine: Engine, product: Product, thumbnails: Thumbnails) -> None:
     """Keep the pictures that came as bytes: the catalog has their vectors, and the page wants to show them."""
     item = engine.find(product.key)
-    pictures = [part for part in item.parts if part.modality is Modality.IMAGE] if item else []
-    if len(pictures) == len(product.images):  # else one of them was no good
-        for part, image in zip(pictures, product.images, strict=True):
-            if isinstance(image, bytes):
-                thumbnails.keep(part, image)
+    parts = item.parts if item else ()
+    mine = [part for part in parts if part.modality is Modality.IMAGE and part.source is None]
+    given = [image for image in product.images if isinstance(image, bytes)]
+    if len(mine) == len(given):  # else one of them was no good
+        for part, image in zip(mine, given, strict=True):
+            thumbnails.keep(part, image)

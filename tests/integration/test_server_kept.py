@@ -99,6 +99,14 @@ def test_a_small_copy_that_cannot_be_kept_is_told_as_such(shop: Shop) -> None:
         Thumbnails(shop.home).keep(kept, png("blue"))
 
 
+def test_a_picture_that_came_along_is_shown_though_the_address_beside_it_led_nowhere(shop: Shop) -> None:
+    red, blue = ({"base64": base64.b64encode(png(colour)).decode()} for colour in ("red", "blue"))
+    images = [red, {"url": "http://127.0.0.1:1/inside.png"}, blue]
+    told = shop.http.post(ITEMS, json={"items": [{"key": "a", "title": "thing", "images": images}]}).json()
+    assert (told["rejected"], len(told["notes"])) == ([], 1)
+    assert len(shop.show("a")) == 2
+
+
 def test_pictures_of_a_deleted_collection_are_not_kept(shop: Shop) -> None:
     model = shop.http.get("/v1/collections/default").json()["model"]
     assert shop.http.post("/v1/collections", json={"name": "other", "model": model}).status_code == 201
