@@ -84,6 +84,10 @@ SCHEMA: dict[str, Any] = {
 """The body of every error, for the OpenAPI document."""
 
 MAX_DETAIL = 2000
+_ATTRIBUTE = (
+    "an attribute is a number, a text (of at most 10,000 characters), true or false, a list of texts (at most 1,000), "
+    'or a date: {"datetime": "2026-03-01"}'
+)
 NO_COLLECTION = "there is no such collection"
 
 
@@ -160,13 +164,14 @@ def add_handlers(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [
-            {
-                "field": (".".join(map(str, one["loc"][1:])) or str(one["loc"][0]))[:200],
-                "reason": one["msg"].removeprefix("Value error, ")[:MAX_DETAIL],
-            }
-            for one in error.errors()[:20]
-        ]
+        told_of: dict[str, str] = {}
+        for one in error.errors()[:100]:
+            place, reason = one["loc"], one["msg"].removeprefix("Value error, ")
+            if "attributes" in place[:-2]:  # one that is none of the kinds is told once, not once a kind
+                place, reason = place[: place.index("attributes") + 2], _ATTRIBUTE
+            field = (".".join(map(str, place[1:])) or str(place[0]))[:200]
+            told_of.setdefault(field, reason[:MAX_DETAIL])
+        errors = [{"field": field, "reason": reason} for field, reason in list(told_of.items())[:20]]
         told = "; ".join(f"{one['field']}: {one['reason']}" for one in errors[:3])
         return problem(422, told, code="Invalid", request_id=_request_id(request), errors=errors)
 

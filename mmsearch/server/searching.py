@@ -115,6 +115,8 @@ async def search_files(
     kinds: dict[str, str] = {}
     for number, file in enumerate(files):
         name = (file.filename or f"file{number}")[-200:]
+        if name in found:  # phones call every photo the same
+            name = f"{number} {name}"
         found[name] = await file.read()
         kinds[name] = file.content_type or ""
     named = {blob.upload for term in body.terms for blob in (term.image, term.audio) if blob}

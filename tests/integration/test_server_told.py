@@ -13,7 +13,7 @@ import pytest
 from mmsearch.server.app import create_app
 from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
-from tests.abused import DEFAULT, ITEMS, SEARCH, make_home
+from tests.abused import DEFAULT, ITEMS, SEARCH, make_home, png
 from tests.serving import serving
 
 BERLIN, MUNICH, HAMBURG = (52.52, 13.405), (48.137, 11.575), (53.551, 9.993)
@@ -93,6 +93,40 @@ def test_reasons_are_ours_and_not_those_of_a_library(http: httpx.Client) -> None
     assert answer.json()["errors"] == [
         {"field": "terms.0", "reason": "a term is exactly one of text, image, audio or item"}
     ]
+
+
+@pytest.mark.parametrize("value", [None, {"b": 1}, [1, "x"], [["x"]], "x" * 10_001, {"datetime": 3}])
+def test_an_attribute_of_no_kind_is_told_once(http: httpx.Client, value: object) -> None:
+    items = [{"key": "a", "title": "a", "attributes": {"price": 3, "odd": value}}]
+    (told,) = http.post(ITEMS, json={"items": items}).json()["errors"]
+    assert told["field"] == "items.0.attributes.odd"
+    assert told["reason"].startswith("an attribute is a number, a text")
+
+
+def test_of_a_product_that_comes_twice_the_last_counts_and_that_is_told(http: httpx.Client) -> None:
+    items = [{"key": "twice", "title": title} for title in ("first", "second")]
+    told = http.post(ITEMS, json={"items": items}).json()
+    assert (told["added"], [note["key"] for note in told["notes"]]) == (1, ["twice"])
+    assert http.get(ITEMS, params={"key": "twice"}).json()["items"][0]["title"] == "second"
+    http.post(ITEMS + "/remove", json={"keys": ["twice"]})
+
+
+def test_a_product_of_blanks_is_none(http: httpx.Client) -> None:
+    told = http.post(ITEMS, json={"items": [{"key": "blank", "title": " \n", "description": "\t"}]}).json()
+    assert [one["key"] for one in told["rejected"]] == ["blank"]
+
+
+def test_two_files_of_one_name_are_two_pictures(http: httpx.Client) -> None:
+    def best(*colours: str) -> tuple[float, str]:
+        files = [("files", ("image.png", png(colour), "image/png")) for colour in colours]
+        asked = {"query": '{"modality": "image", "k": 1}'}
+        (hit,) = http.post(f"{SEARCH}/files", files=files, data=asked).json()["hits"]
+        return hit["score"], Path(hit["item"]["key"]).name
+
+    score, name = best("red", "blue")
+    assert best("red")[1] == "red.png"
+    assert best("blue")[1] == "blue.png"
+    assert score < best("blue")[0] - 0.05, f"{name} is but one of the two"
 
 
 @pytest.mark.parametrize(
