@@ -111,6 +111,17 @@ def test_of_a_product_that_comes_twice_the_last_counts_and_that_is_told(http: ht
     http.post(ITEMS + "/remove", json={"keys": ["twice"]})
 
 
+@pytest.mark.parametrize("number", [0, -1, 1 << 62, 1 << 63, 10**30])
+def test_a_number_that_no_item_can_have_is_refused(http: httpx.Client, number: int) -> None:
+    for path in (f"{ITEMS}/{number}", f"{ITEMS}/{number}/file", f"{ITEMS}/1/parts/{number}/thumbnail"):
+        assert http.get(path).status_code == 422, path
+    assert http.get(ITEMS, params={"after": number - 1 if number < 1 else number}).status_code == 422
+    asked: list[dict[str, Any]] = [{"terms": [{"item": number}]}, {"taste": {"liked": [number]}}]
+    for body in asked:
+        assert http.post(SEARCH, json=body).status_code == 422, body
+    assert http.post(f"{DEFAULT}/similar", json={"like": [number]}).status_code == 422
+
+
 def test_a_product_of_blanks_is_none(http: httpx.Client) -> None:
     told = http.post(ITEMS, json={"items": [{"key": "blank", "title": " \n", "description": "\t"}]}).json()
     assert [one["key"] for one in told["rejected"]] == ["blank"]
