@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.feeds import read_layout
+from indexer.kinds import infer
 from indexer.product import Product
-from indexer.product_rows import FIELDS, Layout, Rows, infer, split_images
+from indexer.product_rows import FIELDS, Layout, Rows, split_images
 from mmsearch.errors import ConfigError, MediaError
 from mmsearch.tables import Problems, Row, read_table
 
@@ -141,6 +142,30 @@ def test_a_comma_in_a_column_of_prices_stands_before_the_cents(
 ) -> None:
     products, _, _ = read(*({"id": str(n), column: word, "title": "x"} for n, word in enumerate(words)))
     assert [product.attributes[column] for product in products] == values
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["3"] * 9 + ["N/A"], "price is kept as a text: 'N/A' is no number, as 9 of 10 values are"),
+        (
+            ["2024-05-01"] * 4 + ["soon"],
+            "price is kept as a text: 'soon' is no datetime, as 4 of 5 values are",
+        ),
+        (["3"] * 9 + ["007"], None),
+        (["3"] * 7 + ["S", "M", "L"], None),
+        (["3"] * 10, None),
+    ],
+)
+def test_a_column_that_is_text_because_of_a_few_values_is_told(words: list[str], told: str | None) -> None:
+    numbered = [Row(f"line {n}", {"id": str(n), "title": "x", "price": word}) for n, word in enumerate(words)]
+
+    def notes(layout: Layout, kinds: Mapping[str, str]) -> list[str]:
+        return Rows(numbered, layout, kinds, FOLDER, Problems(Path("feed.csv"))).notes
+
+    assert [note[: len(told or "")] for note in notes(Layout(), {})] == ([told] if told else [])
+    assert notes(Layout(types={"price": "text"}), {}) == []
+    assert notes(Layout(), {"price": "text"}) == [], "it was told when it was new"
 
 
 @given(
