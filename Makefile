@@ -22,7 +22,7 @@ demo: $(VENV)/.installed ## index the sample in data/ and search it by words, by
 	sh data/demo.sh $(VENV)/bin/mmsearch $(DEMO_HOME)
 
 shop: $(VENV)/.installed-shop ## serve the products of data/products.csv, or of DATA=feed, and open the storefront
-	sh data/shop.sh $(VENV)/bin $(SHOP_HOME) $(or $(DATA),data/products.csv) $(PORT)
+	sh data/shop.sh $(VENV)/bin $(SHOP_HOME) "$(or $(DATA),data/products.csv)" $(PORT)
 
 test: $(VENV)/.installed-dev ## the tests of the base install
 	SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(VENV)/bin/python -m pytest

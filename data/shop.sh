@@ -2,9 +2,12 @@
 # Index a feed of products, serve it, and open the storefront in the browser. make shop calls it: sh data/shop.sh BIN HOME FEED PORT
 set -eu
 bin=$1
-MMSEARCH_HOME=$2
 feed=$3
 port=$4
+case $feed in
+    data/products.csv) MMSEARCH_HOME=$2 ;;
+    *) MMSEARCH_HOME=$2/$(printf %s "$feed" | cksum | cut -d " " -f 1) ;; # a shop of its own, not one with our hammers in it
+esac
 export MMSEARCH_HOME
 url="http://127.0.0.1:$port/?c=shop&view=shop"
 

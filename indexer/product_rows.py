@@ -10,18 +10,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
 from indexer.addresses import is_url
+from indexer.kinds import KINDS, SWITCHES, Kind, infer, is_price, nearly, value_of
 from indexer.product import Product
 from mmsearch.documents import without_markup
 from mmsearch.errors import ConfigError
-from mmsearch.tables import Cell, Problems, Row
+from mmsearch.tables import Problems, Row
 from mmsearch.types import AttributeValue
 
-__all__ = ["FIELDS", "KINDS", "Layout", "Rows", "infer", "split_images"]
+__all__ = ["FIELDS", "Layout", "Rows", "split_images"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "sku", "product_id", "item_id", "variant_id", "variant_sku", "key"),
@@ -55,28 +54,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 of the others the first. Case, blanks for underscores and a leading ``g:`` make no difference.
 """
 
-Kind: TypeAlias = Literal["number", "text", "list", "boolean", "datetime"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
 _LISTS = frozenset(("tags", "keywords", "labels"))
 _NAMES = frozenset(
     ("gtin", "ean", "upc", "isbn", "mpn", "barcode", "sku", "asin", "phone", "zip", "postcode")
 )
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?", re.I)
-_PRICE = re.compile(
-    r"(?P<before>[A-Z]{3}|[$€£¥])?\s*(?P<amount>[+-]?\d[\d.,]*)\s*(?P<after>[A-Z]{3}|[$€£¥])?"
-)
-_GROUPED = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
-_GROUPED_COMMA = re.compile(r"(\d{1,3}(?:\.\d{3})+|\d+),(\d{2})")
-_CODES = (
-    "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES KRW LKR MAD MXN "
-    "MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR $ € £ ¥"
-)
-_CURRENCIES = frozenset(_CODES.split())
-_WORDS = {"true": True, "yes": True, "false": False, "no": False}
-_SWITCHES = _WORDS | {"1": True, "y": True, "on": True, "0": False, "n": False, "off": False}
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s*(?:Z|[+-]\d\d:?\d\d)?)?", re.I)
-_EXACT = 2**53
+_PRICED = re.compile(r"(?:^|_)(?:price|preis|prix|precio|prezzo|prijs|cost|msrp|rrp)(?:_|$)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +173,12 @@ class Rows:
             elif name in known:
                 kinds[name] = next(kind for kind in KINDS if kind == known[name])
             else:
-                cells = (row.cells[column] for row in self._rows for column in columns if column in row.cells)
+                cells = [row.cells[column] for row in self._rows for column in columns if column in row.cells]
                 kinds[name] = "text" if _plain(name) in _NAMES else infer(cells)
+                if kinds[name] == "text" and _PRICED.search(_plain(name)) and all(map(is_price, cells)):
+                    kinds[name] = "number"
+                elif kinds[name] == "text" and _plain(name) not in _NAMES:
+                    self.notes += nearly(name, cells)
         return kinds
 
     def read(self) -> tuple[list[Product], dict[str, str]]:
@@ -229,7 +215,7 @@ class Rows:
         for name, kind in self._kinds.items():
             cell = next((row.cells[column] for column in self._fields[name] if column in row.cells), None)
             if cell is not None:
-                attributes |= _value(name, kind, cell)
+                attributes |= value_of(name, kind, cell)
         return Product(
             key=key,
             title=self._one(row, "title"),
@@ -246,7 +232,7 @@ class Rows:
         words = self._one(row, "delete")
         if words is None:
             return False
-        if (found := (_SWITCHES | {"delete": True, "deleted": True}).get(words.lower())) is None:
+        if (found := (SWITCHES | {"delete": True, "deleted": True}).get(words.lower())) is None:
             raise ValueError(f"{self._fields['delete'][0]}: {words!r} is neither true nor false")
         return found
 
@@ -265,99 +251,6 @@ def split_images(cell: str) -> list[str]:
     if len(found) == 1:
         found = re.split(r",\s*(?=https?://)" if is_url(cell) else r",", cell, flags=re.I)
     return [source.strip() for source in found if source.strip()]
-
-
-def infer(cells: Iterable[Cell]) -> Kind:
-    """The kind that all values of a column can have: numbers (prices with a currency among them), true or false, dates;
-    else text. Numbers with leading zeros are names of something, and text.
-    """
-    kinds: set[Kind] = set()
-    for cell in cells:
-        kinds.add(_looks(cell) if isinstance(cell, str) else "text")
-        if len(kinds) > 1 or "text" in kinds:
-            return "text"
-    return kinds.pop() if kinds else "text"
-
-
-def _looks(word: str) -> Kind:
-    if word.lower() in _WORDS:
-        return "boolean"
-    if _NUMBER.fullmatch(word):
-        plain = word.lstrip("+-")
-        code = len(plain) > 1 and plain[0] == "0" and plain[1].isdigit()
-        return "number" if not code and abs(float(word)) < _EXACT else "text"
-    if _DATE.fullmatch(word):
-        return "datetime" if _datetime(word) else "text"
-    return "number" if (price := _price(word)) and price[1] else "text"
-
-
-def _value(name: str, kind: Kind, cell: Cell) -> dict[str, AttributeValue]:
-    """The attribute of a cell, with a second one for the currency of a price. Raises ``ValueError``."""
-    if kind == "list":
-        words = (
-            re.split(r"[|\r\n]+" if re.search(r"[|\r\n]", cell) else ",", cell)
-            if isinstance(cell, str)
-            else cell
-        )
-        found = list(dict.fromkeys(word.strip() for word in words if word.strip()))
-        return {name: found} if found else {}
-    if kind == "text":
-        return {name: cell if isinstance(cell, str) else list(cell)}
-    if not isinstance(cell, str):
-        if len(cell) > 1:
-            raise ValueError(f"{name} has {len(cell)} values, and a {kind} has one")
-        cell = cell[0]
-    value: AttributeValue | None
-    if kind == "boolean":
-        value = _SWITCHES.get(cell.lower())
-    elif kind == "datetime":
-        value = _datetime(cell)
-    elif (price := _price(cell)) is not None:
-        amount, currency = price
-        return {name: amount, f"{name}_currency": currency} if currency else {name: amount}
-    else:
-        value = None
-    if value is None:
-        raise ValueError(f"{name}: {cell[:80]!r} is no {kind}")
-    return {name: value}
-
-
-def _price(word: str) -> tuple[float | int, str | None] | None:
-    """The number of a word and its currency, if it has one; None if it is no number."""
-    if _NUMBER.fullmatch(word):
-        return _number(word), None
-    found = _PRICE.fullmatch(word)
-    if found is None or (found["before"] and found["after"]):
-        return None
-    currency = found["before"] or found["after"]
-    if currency is not None and currency not in _CURRENCIES:
-        return None
-    amount = found["amount"]
-    sign, digits = (amount[0], amount[1:]) if amount[0] in "+-" else ("", amount)
-    if grouped := _GROUPED.fullmatch(digits):
-        return _number(sign + grouped[1].replace(",", "") + (grouped[2] or "")), currency
-    if grouped := _GROUPED_COMMA.fullmatch(digits):
-        return _number(f"{sign}{grouped[1].replace('.', '')}.{grouped[2]}"), currency
-    return None
-
-
-def _number(word: str) -> float | int:
-    value = float(word)
-    if abs(value) >= _EXACT:
-        raise ValueError(f"{word[:40]} is more than a number can hold exactly; make it a text")
-    return int(value) if value.is_integer() else value
-
-
-def _datetime(word: str) -> datetime | None:
-    """A naive datetime in UTC; None if the word is none."""
-    try:
-        found = datetime.fromisoformat(word.strip().replace(",", "."))
-    except ValueError:
-        return None
-    try:
-        return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
-    except OverflowError:
-        return None
 
 
 def _plain(name: str) -> str:

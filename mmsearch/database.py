@@ -19,11 +19,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from errno import EDQUOT, ENOSPC, EROFS
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmsearch.errors import CatalogBusy, SchemaTooNew, StoreError
+from mmsearch.errors import CatalogBusy, SchemaTooNew, StoreError, StoreUnwritable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -132,7 +133,7 @@ class Database:
         Waits up to ``wait`` seconds for another thread or process, then raises ``CatalogBusy`` saying who holds it.
         """
         if self.read_only:
-            raise StoreError(f"{self.path} is read-only: change its rights, or give another --home")
+            raise StoreUnwritable(f"{self.path} is read-only: change its rights, or give another --home")
         if not self._lock.acquire(timeout=max(wait, 0.001)):
             raise CatalogBusy(
                 f"{self.path} is being written by another thread of this program; try again later"
@@ -289,9 +290,14 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {_advice(str(error))}") from error
+        kind = StoreUnwritable if any(sign in str(error) for sign in _UNWRITABLE) else StoreError
+        raise kind(f"{path}: {_advice(str(error))}") from error
     except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
+        kind = StoreUnwritable if error.errno in (ENOSPC, EDQUOT, EROFS) else StoreError
+        raise kind(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+_UNWRITABLE = ("disk is full", "disk I/O error", "readonly database")
 
 
 _ADVICE = {

@@ -92,6 +92,12 @@ class StoreError(MmsearchError):
     http_status = 500
 
 
+class StoreUnwritable(StoreError):
+    """Nothing can be written: the disk is full, failing or read-only. What was committed before is safe."""
+
+    http_status = 507
+
+
 class CollectionNotFound(StoreError):
     """No collection has this name."""
 

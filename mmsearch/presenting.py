@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmsearch.catalog import Catalog
 from mmsearch.highlighting import Highlighter
 from mmsearch.shapes import Group, Stage
-from mmsearch.types import Hit, Item, Query
+from mmsearch.types import Hit, Item, Modality, Query
 from mmsearch.view import State
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def present(page: Page) -> list[Hit]:
     items = page.catalog.existing(page.collection, ids, with_parts=query.highlight, fields=query.fields)
     best = _best_parts(page, np.array(every))
     parts = page.catalog.parts_by_id(list(best.values()))
+    pictures = _pictures(page, np.array(every))
     replaced = [row for row in every if id_of[row] in items and best.get(row) not in parts]
     if replaced:  # a moment ago: what is now in its place stands for it
         now = page.catalog.existing(page.collection, [id_of[row] for row in replaced], with_parts=True)
@@ -76,6 +77,7 @@ def present(page: Page) -> list[Hit]:
             highlights=marker.highlights(item, part.id) if marker else (),
             explanation=_explained(page, row) if query.explain else (),
             pinned=row in pinned,
+            picture=pictures.get(row),
         )
 
     pinned = set(made.ranked.head[: made.pinned])
@@ -109,6 +111,13 @@ def _best_parts(page: Page, rows: NDArray[np.int64]) -> dict[int, int]:
         for row, part, score in zip(owners.tolist(), ids.tolist(), scores.tolist(), strict=True):
             best[row] = max(best.get(row, (-np.inf, 0)), (score, -part))  # ties go to the lower part id
     return {row: -part for row, (_, part) in best.items()}
+
+
+def _pictures(page: Page, rows: NDArray[np.int64]) -> dict[int, int]:
+    """Of each row that has pictures the id of the first one: parts of an item get their ids in their order."""
+    parts = page.state.columns.parts[Modality.IMAGE]
+    places = page.state.places(Modality.IMAGE, rows)[::-1]
+    return dict(zip(parts.rows[places].tolist(), parts.ids[places].tolist(), strict=True))
 
 
 def _copies(page: Page, items: dict[int, Item]) -> dict[int, tuple[str, ...]]:

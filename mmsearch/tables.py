@@ -86,7 +86,8 @@ def read_table(path: Path, *, fold: bool = True, problems: Problems | None = Non
     .csv has them and no comma. ``fold``: names of columns in lower case.
 
     Raises ``MediaError`` that names file and row, ``ConfigError`` if the suffix does not tell the format, and
-    ``MissingExtra`` for Parquet without pyarrow. With ``problems`` a row that cannot be read is added there instead.
+    ``MissingExtra`` for Parquet without pyarrow. With ``problems`` a row that cannot be read is added there instead;
+    if that leaves none it is an error after all.
     """
     bad = problems if problems is not None else _Raising(path)
     suffix = path.suffix.lower()
@@ -106,7 +107,8 @@ def read_table(path: Path, *, fold: bool = True, problems: Problems | None = Non
         rows = list(
             _separated(path, text, suffix, bad, fold) if suffix in SEPARATORS else _lines(text, bad, fold)
         )
-    if not rows and not (problems is not None and len(problems)):
+    if not rows:
+        bad.raise_any()
         raise MediaError(path, "has no rows")
     return rows
 

@@ -168,7 +168,8 @@ class Hit:
     """One result. ``rank`` counts from 1; higher scores are better (see ``Query``).
 
     ``part`` is the part that matched best; ``copies`` are keys of byte-identical items folded into this one. ``group``,
-    ``highlights``, ``explanation`` and ``pinned`` are those of ``Engine.results``: what the query asked for.
+    ``highlights``, ``explanation`` and ``pinned`` are those of ``Engine.results``: what the query asked for; so is
+    ``picture``, the id of the part that is the item's first picture, None if it has none.
     """
 
     rank: int
@@ -180,6 +181,7 @@ class Hit:
     highlights: Sequence[Highlight] = ()
     explanation: Sequence[Stage] = ()
     pinned: bool = False
+    picture: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

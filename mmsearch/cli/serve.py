@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -75,6 +76,17 @@ def serve(
         from mmsearch.server.running import run
     except ImportError as error:
         raise MissingExtra("the server", "server") from error
+    for name in allow_host or ():
+        if not re.fullmatch(r"[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]", name):
+            raise ConfigError(
+                f"--allow-host {name}: write the name alone, such as shop.example, no scheme or port"
+            )
+    for site in allow_origin or ():
+        if not re.fullmatch(r"https?://(?:[^\s/:*\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?", site):
+            raise ConfigError(
+                f"--allow-origin {site}: write sites as browsers do, each one, such as https://shop.example, "
+                "without a path"
+            )
     local = _is_loopback(host)
     if not local and not Keys(settings.home).all():
         raise ConfigError(
@@ -90,7 +102,7 @@ def serve(
         rate=rate,
         workers=workers,
         hosts=tuple(names),
-        origins=tuple(allow_origin or ()),
+        origins=tuple(site.lower() for site in allow_origin or ()),
         fetch_from=settings.fetch_from,
         log_queries=log_queries,
         keep_queries=keep_queries,

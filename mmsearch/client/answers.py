@@ -43,7 +43,7 @@ class Found(TypedDict):
     score: float
     item: FoundItem
     part: FoundPart
-    copies: NotRequired[list[int]]
+    copies: NotRequired[list[str]]
     pinned: NotRequired[bool]
     group: NotRequired[dict[str, Any]]
     highlights: NotRequired[list[dict[str, Any]]]

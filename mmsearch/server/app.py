@@ -101,7 +101,7 @@ def create_app(
     add_handlers(app)
     app.include_router(health.router)
     for module in (collections, items, searching):
-        app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503))
+        app.include_router(module.router, responses=responses(401, 403, 404, 408, 415, 429, 503, 507))
     app.openapi = functools.partial(described, app)  # type: ignore[method-assign]
     app.add_api_route(
         _REST,

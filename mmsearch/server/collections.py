@@ -6,11 +6,14 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mmsearch.errors import CollectionNotFound, MissingExtra, ModelError
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.access import Admin, Search
+from mmsearch.server.answer_shapes import CollectionList, CollectionTold, Deleted, answer
+from mmsearch.server.answers import as_json
 from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.engines import Engines
 from mmsearch.server.problems import Problem, responses
@@ -44,16 +47,17 @@ class NewCollection(BaseModel):
     )
 
 
-@router.get("/collections")
-async def list_collections(request: Request, _: Search) -> dict[str, Any]:
+@router.get("/collections", responses=answer(CollectionList))
+async def list_collections(request: Request, _: Search) -> Response:
     """All collections that the key may search."""
     state = request.app.state
     found = await state.work.search(state.engines.catalog.collections)
-    return {"collections": [_told(info) for info in found if state.access.may_see(request, info.name)]}
+    told = [_told(info) for info in found if state.access.may_see(request, info.name)]
+    return as_json({"collections": told})
 
 
-@router.post("/collections", status_code=201, responses=responses(409, 501))
-async def create_collection(request: Request, new: NewCollection, _: Admin) -> dict[str, Any]:
+@router.post("/collections", status_code=201, responses=responses(409, 501) | answer(CollectionTold, 201))
+async def create_collection(request: Request, new: NewCollection, _: Admin) -> Response:
     """Make a collection; 409 if there is one of that name."""
     state = request.app.state
     state.access.check_collection(request, "admin", new.name)
@@ -65,11 +69,11 @@ async def create_collection(request: Request, new: NewCollection, _: Admin) -> d
             return _created(state.engines, new)
         raise Problem(409, f"there is a collection {new.name!r} already")
 
-    return _told(await state.work.write(make))
+    return as_json(_told(await state.work.write(make)), 201)
 
 
-@router.get("/collections/{collection}")
-async def show_collection(request: Request, collection: Name, _: Search) -> dict[str, Any]:
+@router.get("/collections/{collection}", responses=answer(CollectionTold))
+async def show_collection(request: Request, collection: Name, _: Search) -> Response:
     """What a collection holds: items, parts, attributes with their kinds."""
     state = request.app.state
 
@@ -83,17 +87,16 @@ async def show_collection(request: Request, collection: Name, _: Search) -> dict
             "space": found.space,
             "dim": found.dim,
             "items": counts.get(found.id, 0),
-            "parts": catalog.part_counts(found.id),
+            "parts": {str(kind): count for kind, count in catalog.part_counts(found.id).items()},
             "attributes": catalog.attribute_kinds(found.id),
             "revision": catalog.revision()[0],
         }
 
-    told: dict[str, Any] = await state.work.search(status)
-    return told
+    return as_json(await state.work.search(status))
 
 
-@router.delete("/collections/{collection}")
-async def delete_collection(request: Request, collection: Name, _: Admin) -> dict[str, Any]:
+@router.delete("/collections/{collection}", responses=answer(Deleted))
+async def delete_collection(request: Request, collection: Name, _: Admin) -> Response:
     """Delete a collection with everything in it."""
     state = request.app.state
 
@@ -102,7 +105,7 @@ async def delete_collection(request: Request, collection: Name, _: Admin) -> dic
         state.thumbnails.sweep(state.engines.catalog)
         return count
 
-    return {"deleted": collection, "items": await state.work.write(delete)}
+    return as_json({"deleted": collection, "items": await state.work.write(delete)})
 
 
 def _created(engines: Engines, new: NewCollection) -> CollectionInfo:

@@ -100,6 +100,11 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        if (
+            method == "HEAD"
+        ):  # GET without a body, which the connection leaves out: it looks at a scope of its own
+            scope = {**scope, "method": "GET"}
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
@@ -143,7 +148,6 @@ class Gate:
             self.figures.running.dec()
             spent = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
             self.figures.requests.labels(method, route, status).inc()
             self.figures.seconds.labels(route).observe(spent)
             access.info(

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from mmsearch import __version__
 from mmsearch.server.access import Search
+from mmsearch.server.answer_shapes import Alive, Ready, answer
+from mmsearch.server.answers import as_json
 from mmsearch.server.problems import problem, responses
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
-async def alive() -> dict[str, str]:
+@router.get("/healthz", responses=answer(Alive))
+async def alive() -> Response:
     """The process answers."""
-    return {"status": "ok", "version": __version__}
+    return as_json({"status": "ok", "version": __version__})
 
 
-@router.get("/readyz", responses=responses(503))
-async def ready(request: Request) -> Any:
+@router.get("/readyz", responses=responses(503) | answer(Ready))
+async def ready(request: Request) -> Response:
     """Models and indexes are loaded, and the catalog can be read."""
     if not request.app.state.ready:
         return problem(503, "the models are still being loaded", headers={"Retry-After": "1"})
     revision, _ = await request.app.state.work.search(request.app.state.engines.catalog.revision)
-    return {"status": "ready", "revision": revision}
+    return as_json({"status": "ready", "revision": revision})
 
 
 @router.get(

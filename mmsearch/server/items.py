@@ -14,7 +14,16 @@ from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound
 from mmsearch.server import writing
 from mmsearch.server.access import Search, Write
-from mmsearch.server.answers import item_json
+from mmsearch.server.answer_shapes import (
+    Changed,
+    FoundItem,
+    ItemPage,
+    Removed,
+    RemovedByKey,
+    Written,
+    answer,
+)
+from mmsearch.server.answers import as_json, item_json
 from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
 from mmsearch.server.media import SIZES, content_type, served_file
@@ -51,7 +60,7 @@ class RemoveBody(Body):
     keys: Many[Key] = Field(min_length=1, max_length=10_000)
 
 
-@router.get("/items")
+@router.get("/items", responses=answer(ItemPage))
 async def list_items(
     request: Request,
     collection: Name,
@@ -59,7 +68,7 @@ async def list_items(
     after: Annotated[int, Query(ge=0, lt=1 << 62, description="Items with greater ids.")] = 0,
     k: Annotated[int, Query(ge=1, le=1000)] = 100,
     key: Annotated[str | None, Query(max_length=4096, description="Only the item with this key.")] = None,
-) -> dict[str, Any]:
+) -> Response:
     """Items by id, a page at a time; or the one with a key."""
 
     def page(engine: Engine) -> dict[str, Any]:
@@ -75,14 +84,14 @@ async def list_items(
     return await _with_engine(request, collection, page)
 
 
-@router.get("/items/{item}")
-async def show_item(request: Request, collection: Name, item: Number, _: Search) -> dict[str, Any]:
+@router.get("/items/{item}", responses=answer(FoundItem))
+async def show_item(request: Request, collection: Name, item: Number, _: Search) -> Response:
     """An item with its attributes and parts."""
     return await _with_engine(request, collection, lambda engine: item_json(collection, _one(engine, item)))
 
 
-@router.delete("/items/{item}")
-async def remove_item(request: Request, collection: Name, item: Number, _: Write) -> dict[str, Any]:
+@router.delete("/items/{item}", responses=answer(Removed))
+async def remove_item(request: Request, collection: Name, item: Number, _: Write) -> Response:
     """Remove an item."""
     state = request.app.state
 
@@ -91,12 +100,11 @@ async def remove_item(request: Request, collection: Name, item: Number, _: Write
             _one(engine, item)
             return {"removed": engine.remove([item])}
 
-    told: dict[str, Any] = await state.work.write(remove)
-    return told
+    return as_json(await state.work.write(remove))
 
 
-@router.post("/items")
-async def put_items(request: Request, collection: Name, body: ItemsBody, _: Write) -> dict[str, Any]:
+@router.post("/items", responses=answer(Written))
+async def put_items(request: Request, collection: Name, body: ItemsBody, _: Write) -> Response:
     """Add products, or replace those whose key exists; what cannot be is told by key, the rest goes in."""
     state = request.app.state
     _limited(request, len(body.items))
@@ -105,12 +113,11 @@ async def put_items(request: Request, collection: Name, body: ItemsBody, _: Writ
         with state.engines.writing(collection) as engine, _forgetting(request):
             return writing.put(engine, body.items, state.options, state.thumbnails, state.allowed)
 
-    told: dict[str, Any] = await state.work.write(put)
-    return told
+    return as_json(await state.work.write(put))
 
 
-@router.patch("/items")
-async def update_items(request: Request, collection: Name, body: UpdatesBody, _: Write) -> dict[str, Any]:
+@router.patch("/items", responses=answer(Changed))
+async def update_items(request: Request, collection: Name, body: UpdatesBody, _: Write) -> Response:
     """Change attributes by key, all or none of them; nothing is encoded. Keys that no item has are told."""
     state = request.app.state
     _limited(request, len(body.updates))
@@ -122,11 +129,11 @@ async def update_items(request: Request, collection: Name, body: UpdatesBody, _:
         )
     finally:
         state.updates.leave(joined)
-    return told
+    return as_json(told)
 
 
-@router.post("/items/remove")
-async def remove_items(request: Request, collection: Name, body: RemoveBody, _: Write) -> dict[str, Any]:
+@router.post("/items/remove", responses=answer(RemovedByKey))
+async def remove_items(request: Request, collection: Name, body: RemoveBody, _: Write) -> Response:
     """Remove items by their keys; those that are not there are told."""
     state = request.app.state
 
@@ -136,8 +143,7 @@ async def remove_items(request: Request, collection: Name, body: RemoveBody, _: 
             removed = engine.remove([item.id for item in found.values() if item is not None])
         return {"removed": removed, "unknown": [key for key, item in found.items() if item is None]}
 
-    told: dict[str, Any] = await state.work.write(remove)
-    return told
+    return as_json(await state.work.write(remove))
 
 
 @router.get(
@@ -216,14 +222,12 @@ def _one(engine: Engine, item: int) -> Item:
     return engine.get([item])[0]
 
 
-async def _with_engine(
-    request: Request, collection: str, do: Callable[[Engine], dict[str, Any]]
-) -> dict[str, Any]:
+async def _with_engine(request: Request, collection: str, do: Callable[[Engine], dict[str, Any]]) -> Response:
     state = request.app.state
 
-    def read() -> dict[str, Any]:
+    def read() -> Response:
         with state.engines.searching(collection) as engine:
-            return do(engine)
+            return as_json(do(engine))
 
-    told: dict[str, Any] = await state.work.search(read)
-    return told
+    response: Response = await state.work.search(read)
+    return response

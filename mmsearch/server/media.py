@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mmsearch.catalog import Catalog
+from mmsearch.database import translated
 from mmsearch.engine import Engine
 from mmsearch.errors import ItemNotFound, MediaError
 from mmsearch.media import MAX_PIXELS, load_image
@@ -39,7 +40,8 @@ class Thumbnails:
     def get(self, engine: Engine, item: Item, part: Part, size: int) -> Path:
         """The small copy of a picture, ``size`` (one of ``SIZES``) on its longer side.
 
-        Raises ``MediaError`` if the picture is gone or cannot be read, ``ItemNotFound`` if the part is no picture.
+        Raises ``MediaError`` if the picture is gone or cannot be read, ``ItemNotFound`` if the part is no picture,
+        ``StoreError`` if the copy cannot be kept.
         """
         if part.modality is not Modality.IMAGE:
             raise ItemNotFound(f"item {item.id} has no picture there")
@@ -58,12 +60,13 @@ class Thumbnails:
         return path
 
     def keep(self, part: Part, data: bytes) -> None:
-        """Keep a picture that came as bytes, to make small copies of."""
+        """Keep a picture that came as bytes, to make small copies of. Raises ``StoreError``."""
         path = self._original(part.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with translated(self._folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part")
+            partial.write_bytes(data)
+            os.replace(partial, path)
 
     def forget(self, parts: Iterable[int]) -> None:
         """Delete what is kept of parts that are no more."""
@@ -101,10 +104,11 @@ class Thumbnails:
             found = served_file(engine, source, indexed=item.is_file and source == item.path)
             image = load_image(found, min_side=size, max_pixels=most)
         image.thumbnail((size, size))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{threading.get_ident()}.part")
-        image.save(partial, "WEBP", quality=82, method=2)
-        os.replace(partial, path)
+        with translated(self._folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{threading.get_ident()}.part")
+            image.save(partial, "WEBP", quality=82, method=2)
+            os.replace(partial, path)
 
 
 def served_file(engine: Engine, path: str | None, *, indexed: bool = False) -> Path:

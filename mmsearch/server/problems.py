@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from mmsearch.errors import CatalogBusy, CollectionNotFound, MmsearchError
+from mmsearch.errors import CatalogBusy, CollectionNotFound, MmsearchError, StoreUnwritable
 
 __all__ = ["SCHEMA", "Problem", "add_handlers", "problem", "responses"]
 
@@ -36,6 +36,7 @@ _TITLES = {
     500: "Something broke in the server",
     501: "Not installed",
     503: "Busy",
+    507: "Nothing can be written",
 }
 
 _CODES = {
@@ -83,6 +84,11 @@ SCHEMA: dict[str, Any] = {
 """The body of every error, for the OpenAPI document."""
 
 MAX_DETAIL = 2000
+_ATTRIBUTE = (
+    "an attribute is a number, a text (of at most 10,000 characters), true or false, a list of texts (at most 1,000), "
+    'or a date: {"datetime": "2026-03-01"}'
+)
+NO_COLLECTION = "there is no such collection"
 
 
 def responses(*statuses: int, **media: str) -> dict[int | str, dict[str, Any]]:
@@ -143,11 +149,14 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, MmsearchError)
         status, detail = error.http_status, str(error)
         if isinstance(error, CollectionNotFound):  # its own message names the home, and all collections
-            detail = "there is no such collection"
+            detail = NO_COLLECTION
         headers = dict(getattr(error, "headers", {}))
         if isinstance(error, CatalogBusy):
             headers.setdefault("Retry-After", "1")
-        if status >= 500 and status not in (501, 503):
+        if isinstance(error, StoreUnwritable):  # its own message names the home
+            logger.error("%s", detail)
+            detail = "the server's disk is full or cannot be written; searches go on, write again when that is mended"
+        elif status >= 500 and status not in (501, 503):
             logger.error("%s: %s", type(error).__name__, detail, exc_info=error)
             detail = "The server could not do this; its log tells why under this request id."
         kind = "" if isinstance(error, Problem) else type(error).__name__
@@ -155,13 +164,14 @@ def add_handlers(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [
-            {
-                "field": (".".join(map(str, one["loc"][1:])) or str(one["loc"][0]))[:200],
-                "reason": one["msg"].removeprefix("Value error, ")[:MAX_DETAIL],
-            }
-            for one in error.errors()[:20]
-        ]
+        told_of: dict[str, str] = {}
+        for one in error.errors()[:100]:
+            place, reason = one["loc"], one["msg"].removeprefix("Value error, ")
+            if "attributes" in place[:-2]:  # one that is none of the kinds is told once, not once a kind
+                place, reason = place[: place.index("attributes") + 2], _ATTRIBUTE
+            field = (".".join(map(str, place[1:])) or str(place[0]))[:200]
+            told_of.setdefault(field, reason[:MAX_DETAIL])
+        errors = [{"field": field, "reason": reason} for field, reason in list(told_of.items())[:20]]
         told = "; ".join(f"{one['field']}: {one['reason']}" for one in errors[:3])
         return problem(422, told, code="Invalid", request_id=_request_id(request), errors=errors)
 

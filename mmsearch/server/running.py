@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mmsearch.decoding import give_back_memory
+from mmsearch.errors import ConfigError
 from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
@@ -40,14 +41,26 @@ def make_server(app: FastAPI, host: str, port: int, options: Options) -> uvicorn
 
 
 def run(app: FastAPI, host: str, port: int, options: Options) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken."""
+    """Answer requests until SIGTERM or Ctrl-C; then those in work are finished, and nothing new is taken.
+
+    Raises ``ConfigError`` if it cannot listen there.
+    """
     # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
     signal.signal(signal.SIGTERM, _leave)
     app.state.own_process = True
     give_back_memory()
     sys.setswitchinterval(SWITCH)
-    with contextlib.suppress(KeyboardInterrupt):
-        make_server(app, host, port, options).run()
+    server = make_server(app, host, port, options)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
+    except SystemExit as end:
+        if end.code and not server.started:  # the log has the reason, in a line of JSON
+            raise ConfigError(
+                f"the server cannot listen on {host}, port {port}: another program may have the port (give another "
+                "--port), or the address is none of this machine's (--host)"
+            ) from None
+        raise
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-import orjson
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, ValidationError
 
 from mmsearch.engine import Engine
-from mmsearch.errors import ItemNotFound, MmsearchError, QueryError
+from mmsearch.errors import CollectionNotFound, ItemNotFound, MmsearchError, QueryError
 from mmsearch.server.access import Admin, Search
-from mmsearch.server.answers import results_json, suggestion_json
+from mmsearch.server.answer_shapes import (
+    Completions,
+    Encoded,
+    MultiPage,
+    SearchPage,
+    SettingsTold,
+    Spoken,
+    answer,
+)
+from mmsearch.server.answers import as_json, results_json, suggestion_json
 from mmsearch.server.bodies import BodyRoute
 from mmsearch.server.collections import Name
-from mmsearch.server.problems import Problem, responses
+from mmsearch.server.problems import NO_COLLECTION, Problem, responses
 from mmsearch.server.rules import SettingsBody
 from mmsearch.server.schemas import Asked, Blob, Body, Many, SearchBody, SimilarBody, TermBody, Text
 from mmsearch.server.uploads import Uploads
@@ -74,13 +83,13 @@ class EncodeBody(Body):
     images: Many[Blob] = Field(default_factory=list, max_length=64)
 
 
-@router.post("/collections/{collection}/search")
+@router.post("/collections/{collection}/search", responses=answer(SearchPage))
 async def search(request: Request, collection: Name, body: SearchBody, _: Search) -> Response:
     """The best items, a page at a time, with facets, corrections and reasons where asked for."""
     return await _answered(request, collection, body, {})
 
 
-@router.post("/collections/{collection}/search/files")
+@router.post("/collections/{collection}/search/files", responses=answer(SearchPage))
 async def search_files(
     request: Request,
     collection: Name,
@@ -106,6 +115,8 @@ async def search_files(
     kinds: dict[str, str] = {}
     for number, file in enumerate(files):
         name = (file.filename or f"file{number}")[-200:]
+        if name in found:  # phones call every photo the same
+            name = f"{number} {name}"
         found[name] = await file.read()
         kinds[name] = file.content_type or ""
     named = {blob.upload for term in body.terms for blob in (term.image, term.audio) if blob}
@@ -117,7 +128,7 @@ async def search_files(
     return await _answered(request, collection, body, found)
 
 
-@router.post("/collections/{collection}/similar")
+@router.post("/collections/{collection}/similar", responses=answer(SearchPage))
 async def similar(request: Request, collection: Name, body: SimilarBody, _: Search) -> Response:
     """More like these items, and not like those."""
     engines = request.app.state.engines
@@ -127,19 +138,19 @@ async def similar(request: Request, collection: Name, body: SimilarBody, _: Sear
         _check_hits(request, [body])
         with engines.searching(collection) as engine:
             found = engine.results(body.query())
-        return _json({**results_json(collection, found), "ms": _ms(started)})
+        return as_json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.post("/multi-search")
+@router.post("/multi-search", responses=answer(MultiPage))
 async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Response:
     """Several searches in one request; texts of one collection are encoded together."""
     state = request.app.state
     if (count := len(body.searches)) > (most := state.options.max_queries):
         raise Problem(422, f"{count} searches; at most {most} are made at once")
-    for name in {one.collection for one in body.searches}:
+    for name in dict.fromkeys(one.collection for one in body.searches):
         state.access.check_collection(request, "search", name)
     _note(request, [one.text for one in body.searches])
 
@@ -149,7 +160,8 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
         _check_hits(request, body.searches)
         for name in dict.fromkeys(one.collection for one in body.searches):
             rows = [row for row, one in enumerate(body.searches) if one.collection == name]
-            with state.engines.searching(name) as engine:
+            with contextlib.ExitStack() as using:
+                engine = _in_search(rows[0], using.enter_context, state.engines.searching(name))
                 uploads = Uploads(state.options, encoder=engine.encoder)
                 queries = [_in_search(row, _query, engine, body.searches[row], uploads) for row in rows]
                 try:
@@ -160,13 +172,13 @@ async def multi_search(request: Request, body: MultiSearchBody, _: Search) -> Re
                     ]
                 for row, found in zip(rows, page, strict=True):
                     answers[row] = results_json(name, found)
-        return _json({"results": answers, "ms": _ms(started)})
+        return as_json({"results": answers, "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
     return response
 
 
-@router.get("/collections/{collection}/suggest")
+@router.get("/collections/{collection}/suggest", responses=answer(Completions))
 async def suggest(
     request: Request,
     collection: Name,
@@ -179,13 +191,13 @@ async def suggest(
 
     def do() -> Response:
         with engines.searching(collection) as engine:
-            return _json({"suggestions": [suggestion_json(one) for one in engine.suggest(text, k)]})
+            return as_json({"suggestions": [suggestion_json(one) for one in engine.suggest(text, k)]})
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.post("/collections/{collection}/encode")
+@router.post("/collections/{collection}/encode", responses=answer(Encoded))
 async def encode(request: Request, collection: Name, body: EncodeBody, _: Search) -> Response:
     """Vectors of texts and pictures in the collection's space, L2-normalised."""
     state = request.app.state
@@ -198,13 +210,13 @@ async def encode(request: Request, collection: Name, body: EncodeBody, _: Search
         told["texts"] = encoder.encode_texts(body.texts).tolist() if body.texts else []
         pictures = [uploads(blob, Modality.IMAGE) for blob in body.images]
         told["images"] = encoder.encode_images(pictures).tolist() if pictures else []
-        return _json(told)
+        return as_json(told)
 
     response: Response = await state.work.search(do)
     return response
 
 
-@router.post("/transcribe", responses=responses(501))
+@router.post("/transcribe", responses=responses(501) | answer(Spoken))
 async def transcribe(
     request: Request, _: Search, file: Annotated[UploadFile, File(description="A recording of speech.")]
 ) -> Response:
@@ -215,26 +227,26 @@ async def transcribe(
     def do() -> Response:
         uploads = Uploads(state.options)
         uploads.check_sound(data, file.filename or "speech", state.options.max_seconds_of_speech)
-        return _json({"text": state.transcriber().words(data)})
+        return as_json({"text": state.transcriber().words(data)})
 
     response: Response = await state.work.media(do)
     return response
 
 
-@router.get("/collections/{collection}/settings")
+@router.get("/collections/{collection}/settings", responses=answer(SettingsTold))
 async def show_settings(request: Request, collection: Name, _: Admin) -> Response:
     """Synonyms and rules of a collection."""
     engines = request.app.state.engines
 
     def do() -> Response:
         with engines.searching(collection) as engine:
-            return _json(dataclasses.asdict(engine.settings()))
+            return as_json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.search(do)
     return response
 
 
-@router.put("/collections/{collection}/settings")
+@router.put("/collections/{collection}/settings", responses=answer(SettingsTold))
 async def change_settings(request: Request, collection: Name, body: SettingsBody, _: Admin) -> Response:
     """Replace the synonyms and rules of a collection; the next search follows them."""
     engines = request.app.state.engines
@@ -242,7 +254,7 @@ async def change_settings(request: Request, collection: Name, body: SettingsBody
     def do() -> Response:
         with engines.writing(collection) as engine:
             engine.change_settings(body.shape())
-            return _json(dataclasses.asdict(engine.settings()))
+            return as_json(dataclasses.asdict(engine.settings()))
 
     response: Response = await request.app.state.work.write(do)
     return response
@@ -261,7 +273,7 @@ async def _answered(
             found = engine.results(_query(engine, body, Uploads(state.options, files, engine.encoder)))
             if state.options.keep_queries and body.text and body.cursor is None and found.hits:
                 engine.note_query(body.text)
-        return _json({**results_json(collection, found), "ms": _ms(started)})
+        return as_json({**results_json(collection, found), "ms": _ms(started)})
 
     response: Response = await state.work.search(do)
     return response
@@ -283,7 +295,8 @@ def _in_search(row: int, do: Callable[..., _T], *given: Any) -> _T:
     try:
         return do(*given)
     except MmsearchError as error:
-        raise Problem(error.http_status, f"searches.{row}: {error}") from error
+        reason = NO_COLLECTION if isinstance(error, CollectionNotFound) else error
+        raise Problem(error.http_status, f"searches.{row}: {reason}") from error
 
 
 def _check_hits(request: Request, bodies: Sequence[Asked]) -> None:
@@ -299,10 +312,6 @@ def _note(request: Request, texts: list[str | None]) -> None:
     """Tell the log what was searched for, if that was asked for."""
     if request.app.state.options.log_queries:
         request.scope["told"] = {"queries": [text for text in texts if text]}
-
-
-def _json(told: Any) -> Response:
-    return Response(orjson.dumps(told), media_type="application/json")
 
 
 def _ms(started: float) -> float:

@@ -37,13 +37,16 @@ def put(
         if isinstance(value, Date):  # the other items of the request may write theirs as text
             kinds.setdefault(name, "datetime")
     rejected: list[dict[str, str]] = []
+    notes: list[dict[str, str]] = []
     products: dict[str, Product] = {}
     for item in items:
+        if products.pop(item.key, None) is not None:
+            notes.append({"key": item.key, "note": "came twice in one request; the last one counts"})
         try:
             products[item.key] = Product(
                 key=item.key,
-                title=item.title,
-                description=item.description,
+                title=(item.title or "").strip() or None,
+                description=(item.description or "").strip() or None,
                 images=[image.url or _checked(uploads, image.base64) for image in item.images],
                 attributes={name: _value(name, value, kinds) for name, value in item.attributes.items()},
             )
@@ -66,7 +69,7 @@ def put(
         "updated": report.updated,
         "unchanged": report.unchanged,
         "rejected": rejected,
-        "notes": [{"key": one.path, "note": one.reason} for one in report.notes],
+        "notes": notes + [{"key": one.path, "note": one.reason} for one in report.notes],
     }
 
 
@@ -186,8 +189,9 @@ def _value(name: str, value: Value, kinds: Mapping[str, str]) -> AttributeValue:
 def _keep(engine: Engine, product: Product, thumbnails: Thumbnails) -> None:
     """Keep the pictures that came as bytes: the catalog has their vectors, and the page wants to show them."""
     item = engine.find(product.key)
-    pictures = [part for part in item.parts if part.modality is Modality.IMAGE] if item else []
-    if len(pictures) == len(product.images):  # else one of them was no good
-        for part, image in zip(pictures, product.images, strict=True):
-            if isinstance(image, bytes):
-                thumbnails.keep(part, image)
+    parts = item.parts if item else ()
+    mine = [part for part in parts if part.modality is Modality.IMAGE and part.source is None]
+    given = [image for image in product.images if isinstance(image, bytes)]
+    if len(mine) == len(given):  # else one of them was no good
+        for part, image in zip(mine, given, strict=True):
+            thumbnails.keep(part, image)

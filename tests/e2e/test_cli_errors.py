@@ -66,6 +66,16 @@ def complaint(ran: Ran) -> str:
         (["export", "file.txt"], 2, ["file.txt", "--format"]),
         (["import", "missing.jsonl"], 3, ["missing.jsonl", "no such file"]),
         (["status", "--threads", "2"], 2, ["--threads"]),
+        (["serve", "--port", "0", "--allow-origin", "*"], 2, ["--allow-origin *", "https://shop.example"]),
+        (["serve", "--port", "0", "--allow-origin", "https://a.example/"], 2, ["without a path"]),
+        (["serve", "--port", "0", "--allow-origin", "a.example"], 2, ["https://shop.example"]),
+        (
+            ["serve", "--port", "0", "--allow-host", "https://a.example"],
+            2,
+            ["--allow-host", "the name alone"],
+        ),
+        (["serve", "--port", "0", "--allow-host", "a.example:443"], 2, ["no scheme or port"]),
+        (["serve", "--port", "0", "--host", "0.0.0.0"], 2, ["--host 0.0.0.0", "mmsearch keys create"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_its_exit_code(

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from mmsearch.engine import Engine
+from mmsearch.errors import StoreUnwritable
+from mmsearch.server.media import Thumbnails
 from mmsearch.server.options import Options
-from tests.abused import ITEMS, make_home, png, until
+from tests.abused import ITEMS, SEARCH, make_home, png, until
 from tests.serving import serving
 
 
@@ -71,6 +73,38 @@ def test_pictures_of_items_that_are_removed_or_replaced_are_not_kept(shop: Shop)
     assert shop.kept() == {fresh, *parts["d"]}
     shop.http.patch(ITEMS, json={"updates": [{"key": "d", "attributes": {"price": 1}}]})
     assert shop.kept() == {fresh, *parts["d"]}
+
+
+def test_a_full_disk_is_told_as_such_and_stops_no_search(shop: Shop) -> None:
+    items = {"items": [{"key": "a", "title": "a"}]}
+    (shop.home / "writer.json").symlink_to("/dev/full")
+    refused = shop.http.post(ITEMS, json=items)
+    assert refused.status_code == 507, refused.text
+    assert "disk is full" in refused.json()["detail"]
+    assert str(shop.home) not in refused.text
+    assert shop.http.post(SEARCH, json={"text": "red"}).status_code == 200
+    (shop.home / "writer.json").unlink(missing_ok=True)
+    assert shop.http.post(ITEMS, json=items).json()["added"] == 1
+
+
+def test_a_small_copy_that_cannot_be_kept_is_told_as_such(shop: Shop) -> None:
+    shop.put("a", "red")
+    folder = shop.home / "thumbnails"
+    (part,) = shop.show("a")
+    with Engine.open(shop.home, create=False) as engine:
+        (found,) = (one for one in engine.items() if one.key == "a")
+        kept = next(one for one in found.parts if one.id == part)
+    (folder / "originals" / f"{part % 1000:03}" / f"{part}.part").symlink_to("/dev/full")
+    with pytest.raises(StoreUnwritable, match="No space left"):
+        Thumbnails(shop.home).keep(kept, png("blue"))
+
+
+def test_a_picture_that_came_along_is_shown_though_the_address_beside_it_led_nowhere(shop: Shop) -> None:
+    red, blue = ({"base64": base64.b64encode(png(colour)).decode()} for colour in ("red", "blue"))
+    images = [red, {"url": "http://127.0.0.1:1/inside.png"}, blue]
+    told = shop.http.post(ITEMS, json={"items": [{"key": "a", "title": "thing", "images": images}]}).json()
+    assert (told["rejected"], len(told["notes"])) == ([], 1)
+    assert len(shop.show("a")) == 2
 
 
 def test_pictures_of_a_deleted_collection_are_not_kept(shop: Shop) -> None:

@@ -229,6 +229,21 @@ def test_a_public_server_with_a_name_still_tells_this_machine_whether_it_is_well
     assert found.ended() == 0
 
 
+def test_a_port_that_is_taken_is_told_in_a_line(served: Served, tmp_path: Path) -> None:
+    port = str(httpx.URL(served.url).port)
+    command = [sys.executable, "-m", "mmsearch", "serve", "--home", str(tmp_path / "home"), "--port", port]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=60, check=False
+    )
+    assert ran.returncode == 2
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last.startswith("mmsearch: ")
+    assert port in last
+    assert "--port" in last
+    assert "Traceback" not in ran.stderr
+    assert httpx.get(served.url + "/healthz").status_code == 200
+
+
 def test_ctrl_c_ends_it_without_a_traceback(served: Served) -> None:
     served.process.send_signal(signal.SIGINT)
     assert served.ended() in (0, 130)

@@ -13,7 +13,7 @@ import pytest
 from mmsearch.server.app import create_app
 from mmsearch.server.keys import Keys
 from mmsearch.server.options import Options
-from tests.abused import DEFAULT, ITEMS, SEARCH, make_home
+from tests.abused import DEFAULT, ITEMS, SEARCH, make_home, png
 from tests.serving import serving
 
 BERLIN, MUNICH, HAMBURG = (52.52, 13.405), (48.137, 11.575), (53.551, 9.993)
@@ -46,6 +46,19 @@ def test_the_wrong_method_is_told_with_the_right_ones(
     assert answer.json()["status"] == 405
 
 
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/v1/collections", "/v1/collections/default"]
+)
+def test_who_asks_for_the_head_alone_gets_it(http: httpx.Client, path: str) -> None:
+    """Load balancers and monitors do."""
+    head, whole = http.head(path), http.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert http.get("/healthz").json()["status"] == "ok", "nothing is left over on the connection"
+    assert http.head(SEARCH).status_code == 405
+    assert 'method="HEAD",route="/healthz",status="200"' in http.get("/metrics").text or path != "/healthz"
+
+
 def test_an_address_that_is_none_stays_not_found(http: httpx.Client) -> None:
     for path in ("/v1/nowhere", "/v1", f"{DEFAULT}/nothing", f"{ITEMS}/1/parts"):
         assert http.get(path).status_code == 404, path
@@ -61,6 +74,7 @@ def test_json_that_is_not_called_json_is_told_what_to_do(http: httpx.Client, kin
     ("wrong", "row", "reason"),
     [
         ({"collection": "default", "where": "width >"}, 1, "bad filter"),
+        ({"collection": "nowhere", "text": "red"}, 1, "there is no such collection"),
         ({"collection": "default", "terms": [{"item": "nobody"}]}, 1, "no item with the key 'nobody'"),
         ({"collection": "default", "facets": [{"attribute": "nope"}]}, 1, "no item has an attribute nope"),
     ],
@@ -79,6 +93,51 @@ def test_reasons_are_ours_and_not_those_of_a_library(http: httpx.Client) -> None
     assert answer.json()["errors"] == [
         {"field": "terms.0", "reason": "a term is exactly one of text, image, audio or item"}
     ]
+
+
+@pytest.mark.parametrize("value", [None, {"b": 1}, [1, "x"], [["x"]], "x" * 10_001, {"datetime": 3}])
+def test_an_attribute_of_no_kind_is_told_once(http: httpx.Client, value: object) -> None:
+    items = [{"key": "a", "title": "a", "attributes": {"price": 3, "odd": value}}]
+    (told,) = http.post(ITEMS, json={"items": items}).json()["errors"]
+    assert told["field"] == "items.0.attributes.odd"
+    assert told["reason"].startswith("an attribute is a number, a text")
+
+
+def test_of_a_product_that_comes_twice_the_last_counts_and_that_is_told(http: httpx.Client) -> None:
+    items = [{"key": "twice", "title": title} for title in ("first", "second")]
+    told = http.post(ITEMS, json={"items": items}).json()
+    assert (told["added"], [note["key"] for note in told["notes"]]) == (1, ["twice"])
+    assert http.get(ITEMS, params={"key": "twice"}).json()["items"][0]["title"] == "second"
+    http.post(ITEMS + "/remove", json={"keys": ["twice"]})
+
+
+@pytest.mark.parametrize("number", [0, -1, 1 << 62, 1 << 63, 10**30])
+def test_a_number_that_no_item_can_have_is_refused(http: httpx.Client, number: int) -> None:
+    for path in (f"{ITEMS}/{number}", f"{ITEMS}/{number}/file", f"{ITEMS}/1/parts/{number}/thumbnail"):
+        assert http.get(path).status_code == 422, path
+    assert http.get(ITEMS, params={"after": number - 1 if number < 1 else number}).status_code == 422
+    asked: list[dict[str, Any]] = [{"terms": [{"item": number}]}, {"taste": {"liked": [number]}}]
+    for body in asked:
+        assert http.post(SEARCH, json=body).status_code == 422, body
+    assert http.post(f"{DEFAULT}/similar", json={"like": [number]}).status_code == 422
+
+
+def test_a_product_of_blanks_is_none(http: httpx.Client) -> None:
+    told = http.post(ITEMS, json={"items": [{"key": "blank", "title": " \n", "description": "\t"}]}).json()
+    assert [one["key"] for one in told["rejected"]] == ["blank"]
+
+
+def test_two_files_of_one_name_are_two_pictures(http: httpx.Client) -> None:
+    def best(*colours: str) -> tuple[float, str]:
+        files = [("files", ("image.png", png(colour), "image/png")) for colour in colours]
+        asked = {"query": '{"modality": "image", "k": 1}'}
+        (hit,) = http.post(f"{SEARCH}/files", files=files, data=asked).json()["hits"]
+        return hit["score"], Path(hit["item"]["key"]).name
+
+    score, name = best("red", "blue")
+    assert best("red")[1] == "red.png"
+    assert best("blue")[1] == "blue.png"
+    assert score < best("blue")[0] - 0.05, f"{name} is but one of the two"
 
 
 @pytest.mark.parametrize(

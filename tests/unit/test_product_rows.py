@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.feeds import read_layout
+from indexer.kinds import infer
 from indexer.product import Product
-from indexer.product_rows import FIELDS, Layout, Rows, infer, split_images
-from mmsearch.errors import ConfigError
+from indexer.product_rows import FIELDS, Layout, Rows, split_images
+from mmsearch.errors import ConfigError, MediaError
 from mmsearch.tables import Problems, Row, read_table
 
 FOLDER = Path("/shop")
@@ -122,6 +123,49 @@ def test_no_column_with_ids_says_which_there_are() -> None:
 )
 def test_the_kind_of_a_column_is_what_all_of_its_values_can_be(words: list[str], kind: str) -> None:
     assert infer(words) == kind
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "values"),
+    [
+        ("price", ["12,99", "5", "1.299,00"], [12.99, 5, 1299]),
+        ("Sale Price", ["0,50", "1,299"], [0.5, 1299]),
+        ("Preis", ["3,50"], [3.5]),
+        ("price", ["12,99", "on request"], ["12,99", "on request"]),
+        ("price", ["9,0071992547409931"], ["9,0071992547409931"]),
+        ("sizes", ["38,39"], ["38,39"]),
+        ("pricey", ["38,39"], ["38,39"]),
+    ],
+)
+def test_a_comma_in_a_column_of_prices_stands_before_the_cents(
+    column: str, words: list[str], values: list[object]
+) -> None:
+    products, _, _ = read(*({"id": str(n), column: word, "title": "x"} for n, word in enumerate(words)))
+    assert [product.attributes[column] for product in products] == values
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["3"] * 9 + ["N/A"], "price is kept as a text: 'N/A' is no number, as 9 of 10 values are"),
+        (
+            ["2024-05-01"] * 4 + ["soon"],
+            "price is kept as a text: 'soon' is no datetime, as 4 of 5 values are",
+        ),
+        (["3"] * 9 + ["007"], None),
+        (["3"] * 7 + ["S", "M", "L"], None),
+        (["3"] * 10, None),
+    ],
+)
+def test_a_column_that_is_text_because_of_a_few_values_is_told(words: list[str], told: str | None) -> None:
+    numbered = [Row(f"line {n}", {"id": str(n), "title": "x", "price": word}) for n, word in enumerate(words)]
+
+    def notes(layout: Layout, kinds: Mapping[str, str]) -> list[str]:
+        return Rows(numbered, layout, kinds, FOLDER, Problems(Path("feed.csv"))).notes
+
+    assert [note[: len(told or "")] for note in notes(Layout(), {})] == ([told] if told else [])
+    assert notes(Layout(types={"price": "text"}), {}) == []
+    assert notes(Layout(), {"price": "text"}) == [], "it was told when it was new"
 
 
 @given(
@@ -286,6 +330,13 @@ def test_lines_that_cannot_be_read_are_problems_and_the_others_go_in(tmp_path: P
     rows = read_table(tmp_path / "feed.csv", problems=problems)
     assert [row.cells["id"] for row in rows] == ["1"]
     assert [place for place, _ in problems] == ["line 3", "line 4"]
+
+
+def test_a_file_of_which_no_line_can_be_read_says_what_is_wrong_with_them(tmp_path: Path) -> None:
+    """And not that it has no columns."""
+    (tmp_path / "feed.csv").write_text('id,title\n1,"never closed\n2,b\n')
+    with pytest.raises(MediaError, match="line 2: unexpected end of data"):
+        read_table(tmp_path / "feed.csv", problems=Problems(tmp_path))
 
 
 def test_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
