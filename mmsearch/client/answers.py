@@ -19,6 +19,7 @@ class FoundPart(TypedDict):
     page: NotRequired[int]
     text: NotRequired[str]
     thumbnail: NotRequired[str]
+    url: NotRequired[str]
 
 
 class FoundItem(TypedDict):

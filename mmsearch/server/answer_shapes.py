@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -59,6 +59,7 @@ class FoundPart(BaseModel):
     page: Maybe[int] = Field(None, description="Page of a document.")
     text: Maybe[str] = Field(None, description="The first 500 characters of a passage.")
     thumbnail: Maybe[str] = Field(None, description="Path of its small copy, if it is a picture.")
+    url: Maybe[str] = Field(None, description="Where a picture was fetched from.")
 
 
 class FoundItem(BaseModel):
@@ -177,12 +178,19 @@ class MultiPage(BaseModel):
 
 
 class Suggested(BaseModel):
-    """A completion: a title (of the item ``key``), or a query that was asked ``count`` times."""
+    """A completion: a query that was asked ``count`` times, a phrase that so many titles hold, a value to
+    narrow by, or the title of the item ``key``.
+    """
 
     text: str
-    source: str
+    source: Literal["query", "phrase", "value", "title"]
     key: Maybe[str] = None
     count: Maybe[int] = None
+    attribute: Maybe[str] = Field(
+        None, description="What to filter by ``value``, beside a search for ``words``."
+    )
+    value: Maybe[str] = None
+    words: Maybe[str] = None
 
 
 class Completions(BaseModel):

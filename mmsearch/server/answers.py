@@ -119,6 +119,8 @@ def _part(collection: str, item: int, part: Part) -> dict[str, Any]:
             told[name] = value[:500] if isinstance(value, str) else value
     if part.modality is Modality.IMAGE:
         told["thumbnail"] = _thumbnail(collection, item, part.id)
+        if part.source is not None and part.source.startswith(("https://", "http://")):
+            told["url"] = part.source
     return told
 
 

@@ -123,7 +123,10 @@ def test_a_picture_of_a_host_that_may_be_asked_is_fetched_and_shown(
 ) -> None:
     assert put(http, f"http://{OPEN}:{outside.port}/red.png") == ""
     parts = http.get(ITEMS, params={"key": "k"}).json()["items"][0]["parts"]
-    shown = http.get("/" + next(part["thumbnail"] for part in parts if "thumbnail" in part))
+    (picture,) = (part for part in parts if "thumbnail" in part)
+    assert picture["url"] == f"http://{OPEN}:{outside.port}/red.png"
+    assert not any("url" in part for part in parts if part is not picture)
+    shown = http.get("/" + picture["thumbnail"])
     assert shown.headers["content-type"] == "image/webp"
 
 
