@@ -148,7 +148,7 @@ def _grown(rows: NDArray[_Number], more: Rows) -> NDArray[_Number]:
 def _copied(rows: NDArray[_Number], places: NDArray[np.int64]) -> NDArray[_Number]:
     """Some of the rows, in a buffer of their own with room for more."""
     copy = _roomy(len(places), rows.shape[1], rows.dtype)
-    np.take(rows, places, axis=0, out=copy)
+    np.take(rows, places, axis=0, out=copy, mode="clip")  # all are there; else it would be copied twice
     return copy
 
 
