@@ -15,7 +15,14 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_LETTERS = r"(?:[^\W_]|[\u0300-\u036f])+(?:['’](?:[^\W_]|[\u0300-\u036f])+)*"
+# Accents, points and vowel signs are no letters to ``re``: those of Latin, Greek, Cyrillic, Hebrew, Arabic, the scripts
+# of India and Sri Lanka, Thai, Lao, Myanmar and Khmer.
+_MARKS = (
+    r"\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
+    r"\u0900-\u0963\u0971-\u0df3\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"
+)
+_RUN = rf"(?:[^\W_]|(?![^\W_])[{_MARKS}])++"  # never tried in another way: it could take for ever
+_LETTERS = rf"{_RUN}(?:['’]{_RUN})*+"
 _WORD = re.compile(_LETTERS)
 _TIES = "-‐‑&."
 _TIED = re.compile(rf"{_LETTERS}(?:(?:[-‐‑&]|\.(?!\d))(?:{_LETTERS}))+")
@@ -51,6 +58,10 @@ def folded(word: str) -> str:
     return word.removesuffix("'s").replace("'", "")
 
 
+MOST = 500_000
+"""So many stems are kept: queries bring words without end."""
+
+
 class Stemmer:
     """Stems of folded words, each worked out once. May be shared between threads."""
 
@@ -69,20 +80,24 @@ class Stemmer:
         try:
             return [known[word] for word in found]
         except KeyError:
-            self._learn({word for word in found if word not in known})
-            return [known[word] for word in found]
+            with self._lock:
+                if len(self._known) > MOST:
+                    self._known = {}
+                known = self._known
+                self._learn(known, {word for word in found if word not in known})
+                return [known[word] for word in found]
 
-    def _learn(self, new: Iterable[str]) -> None:
-        with self._lock:
-            fresh = list(new)
-            self._database.execute("INSERT INTO t(t) VALUES ('delete-all')")
-            self._database.executemany("INSERT INTO t(rowid, word) VALUES (?, ?)", enumerate(fresh))
-            terms: dict[int, list[str]] = {}
-            for place, term in self._database.execute("SELECT doc, term FROM v ORDER BY doc, offset"):
-                terms.setdefault(place, []).append(term)
-            for place, word in enumerate(fresh):  # what SQLite sees no word in, or several, is its own stem
-                (stem,) = terms[place] if len(terms.get(place, ())) == 1 else (word,)
-                self._known[word] = stem
+    def _learn(self, known: dict[str, str], new: Iterable[str]) -> None:
+        """Add the stems of new words. Under the lock."""
+        fresh = list(new)
+        self._database.execute("INSERT INTO t(t) VALUES ('delete-all')")
+        self._database.executemany("INSERT INTO t(rowid, word) VALUES (?, ?)", enumerate(fresh))
+        terms: dict[int, list[str]] = {}
+        for place, term in self._database.execute("SELECT doc, term FROM v ORDER BY doc, offset"):
+            terms.setdefault(place, []).append(term)
+        for place, word in enumerate(fresh):  # what SQLite sees no word in, or several, is its own stem
+            (stem,) = terms[place] if len(terms.get(place, ())) == 1 else (word,)
+            known[word] = stem
 
 
 @functools.cache
