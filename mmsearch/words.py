@@ -21,7 +21,7 @@ _MARKS = (
     r"\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
     r"\u0900-\u0963\u0971-\u0df3\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"
 )
-_RUN = rf"(?:[^\W_]|(?![^\W_])[{_MARKS}])++"  # never tried in another way: it could take for ever
+_RUN = rf"(?:[^\W_]++|[{_MARKS}]++)++"  # never tried in another way: it could take for ever
 _LETTERS = rf"{_RUN}(?:['’]{_RUN})*+"
 _WORD = re.compile(_LETTERS)
 _TIES = "-‐‑&."
