@@ -113,6 +113,10 @@ def _ranges(
     covered = np.zeros(len(values), np.bool_)
     for low, high in facet.ranges:
         start, end = (_bound(facet, column, bound) for bound in (low, high))
+        if start is not None and end is not None and start > end:
+            raise QueryError(
+                f"facet {facet.attribute}: the range from {low!r} to {high!r} is the wrong way round"
+            )
         inside = np.ones(len(values), np.bool_)
         if start is not None:
             inside &= values >= start

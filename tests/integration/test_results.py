@@ -692,6 +692,7 @@ def test_fields_are_those_asked_for(engine: Engine) -> None:
         (Query(facets=[Facet("word", ranges=[(0, 1)])]), "ranges need"),
         (Query(facets=[Facet("n", ranges=[("a", 1)])]), "numbers, not 'a'"),
         (Query(facets=[Facet("n", ranges=[(float("nan"), 1)])]), "numbers"),
+        (Query(facets=[Facet("n", ranges=[(0, 1), (5, 2)])]), "from 5 to 2 is the wrong way round"),
         (Query(sort=[Sort("nmae")]), "nmae"),
         (Query(sort=[Sort("distance", near=(91, 0))]), "no place on earth"),
         (Query(group_by="n"), "holds number"),
