@@ -92,6 +92,8 @@ class Keys:
         """A new key and its secret, which is told once and never kept. Raises ``ConfigError``, ``StoreError``."""
         if not name.strip():
             raise ConfigError("a key needs a name, so that you know later whose it is")
+        if not name.isprintable():
+            raise ConfigError(f"the name {name!r} holds characters that cannot be shown")
         if rate is not None and rate < 1:
             raise ConfigError("the rate of a key is at least 1 request a minute")
         number = secrets.token_hex(4)

@@ -79,3 +79,12 @@ def test_a_damaged_file_is_an_error_that_names_it_and_lets_nobody_in(tmp_path: P
     (tmp_path / FILE_NAME).write_text(json.dumps([{"id": 1}]))
     with pytest.raises(StoreError, match=FILE_NAME):
         Keys(tmp_path).find("mms_1_x")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [(" ", "needs a name"), ("a\nb", "cannot be shown"), ("\x1b[31m", "cannot be shown")]
+)
+def test_a_name_is_one_that_can_be_read_later(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Keys(tmp_path).create(name, "search")
+    assert Keys(tmp_path).all() == []
