@@ -3,7 +3,7 @@
 Ten searches a second, each another one, ten price updates, and a new product each second that is removed half a minute
 later, so that what the shop holds stays the same. The shop is that of DATA, or one of ``--products`` products in words
 only. Before, as many texts are encoded as the server keeps vectors of: it would grow by those for half an hour. Memory
-is looked at all the while: what it grew by from the end of the first fifth to the end of the run, and how fast (the
+is looked at all the while: what it grew by from the end of the first third to the end of the run, and how fast (the
 slope of a straight line), beside errors and latency of each fifth.
 
 Fails (exit code 1) if a request was not answered well, or if memory grew by more than ``GROWTH``.
@@ -32,7 +32,7 @@ STAYS = 30.0
 """Seconds until a new product is removed."""
 
 GROWTH = 0.05
-"""Memory may be so much more at the end than after the first fifth: rows of what was removed are kept for a while."""
+"""Memory may be so much more at the end than after the first third: rows of what was removed are kept for a while."""
 
 PRODUCTS = 2000
 
@@ -121,7 +121,7 @@ def soak(server: Server, data: Path, work: Path, home: Path, seconds: float) -> 
         done.set()
         watcher.join()
     at, mb = np.array(memory).T
-    warm = at >= at[-1] / 5
+    warm = at >= at[-1] / 3
     edge = max(1, len(mb) // 20)
     fifths = [
         latencies([one["ms"] for one in answers if one["kind"] == "search" and low <= one["at"] < high])
