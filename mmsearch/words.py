@@ -48,7 +48,7 @@ def tied(text: str) -> list[tuple[int, int, str]]:
     return [(start, end, "".join(words(whole))) for start, end, whole in found]
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(maxsize=50_000)
 def folded(word: str) -> str:
     """A word as it is compared: without case, accents, and the genitive's ending."""
     if not word.isascii():
@@ -58,7 +58,7 @@ def folded(word: str) -> str:
     return word.removesuffix("'s").replace("'", "")
 
 
-MOST = 500_000
+MOST = 200_000
 """So many stems are kept: queries bring words without end."""
 
 
