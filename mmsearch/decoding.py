@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-__all__ = ["Room", "decoding", "give_back_memory"]
+__all__ = ["Room", "decoding"]
 
 
 class Room:
@@ -34,29 +34,3 @@ class Room:
 
 decoding = Room(120_000_000)
 """For whoever decodes pictures on many threads: a pixel takes 4 bytes, and as much again while it is converted."""
-
-
-def give_back_memory() -> None:
-    """Have this process return memory to the system when it is freed, where it runs on glibc.
-
-    Left to itself glibc keeps blocks of up to 32 MB for the thread that freed them: with 16 threads that decode, what
-    few pictures need at a time stays taken 16 times, and each copy of a collection's vectors leaves a hole. Call it
-    before threads are started.
-    """
-    import ctypes
-    import sys
-
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        if hasattr(library, "mallopt"):  # musl has none, and needs none
-            for setting, value in _ALLOCATOR.items():
-                library.mallopt(setting, value)
-
-
-_ALLOCATOR = {
-    -3: 4
-    << 20,  # M_MMAP_THRESHOLD: larger blocks are the system's; Pillow asks for 16 MB, arrays of a search for less
-    -1: 16 << 20,  # M_TRIM_THRESHOLD: so much that is free at the end is kept
-    -8: 2,  # M_ARENA_MAX: threads share two heaps, because nothing that one leaves in its own is of use to others
-}
-"""By the numbers of ``malloc.h``."""

@@ -103,8 +103,8 @@ def index(
     from indexer.addresses import networks
     from indexer.feeds import index_feed, remembered_feeds
     from mmsearch.config import load_settings
-    from mmsearch.decoding import give_back_memory
     from mmsearch.errors import ConfigError, MediaError
+    from mmsearch.memory import set_up_allocator
 
     allowed = networks(load_settings(home=home).fetch_from)
     missing = [path for path in paths or () if not os.path.exists(os.path.expanduser(path))]
@@ -129,7 +129,7 @@ def index(
         jobs = _jobs(engine, paths, exclude) if paths or feed is None else []
         tables = [str(feed.expanduser())] if feed else [] if paths else remembered_feeds(engine)
         if tables:
-            give_back_memory()
+            set_up_allocator()
         if not jobs and not tables:
             raise ConfigError("index what? Give a folder: `mmsearch index FOLDER`; later runs remember it")
         with _progress() as listener:

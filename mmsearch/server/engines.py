@@ -6,6 +6,7 @@ import collections
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmsearch.config import Device
 from mmsearch.encoders import Encoder
 from mmsearch.engine import Engine
 from mmsearch.errors import CollectionNotFound, MmsearchError
+from mmsearch.memory import trim
 from mmsearch.rows import CollectionInfo
 from mmsearch.server.batching import SharedEncoder
 from mmsearch.server.pace import Pace, Turns
@@ -24,6 +26,9 @@ from mmsearch.server.warming import warm
 __all__ = ["Engines"]
 
 logger = logging.getLogger("mmsearch.server")
+
+TRIM = 60.0
+"""Every so many seconds free memory is given back."""
 
 
 class Engines:
@@ -174,6 +179,7 @@ class Engines:
         return seen
 
     def _follow(self) -> None:
+        trimmed = time.monotonic()
         while not self._stopped.is_set():
             self._wake.wait(self._refresh)
             with self._turns:
@@ -181,6 +187,9 @@ class Engines:
                 with self._lock:
                     waiting, self._waiting = self._waiting, []
                 self._keep_up()
+                if time.monotonic() > trimmed + TRIM:
+                    trim()
+                    trimmed = time.monotonic()
             for seen in waiting:
                 if seen.set_running_or_notify_cancel():
                     seen.set_result(None)

@@ -10,8 +10,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from mmsearch.decoding import give_back_memory
 from mmsearch.errors import ConfigError
+from mmsearch.memory import set_up_allocator
 from mmsearch.server.connections import connection
 from mmsearch.server.options import Options
 
@@ -48,7 +48,7 @@ def run(app: FastAPI, host: str, port: int, options: Options) -> None:
     # uvicorn sends itself the signal again when all is done, which would end the process as if it had been killed.
     signal.signal(signal.SIGTERM, _leave)
     app.state.own_process = True
-    give_back_memory()
+    set_up_allocator()
     sys.setswitchinterval(SWITCH)
     server = make_server(app, host, port, options)
     try:

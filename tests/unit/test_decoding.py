@@ -24,12 +24,12 @@ import resource, sys
 from pathlib import Path
 from indexer.product import Product
 from indexer.products import upsert
-from mmsearch.decoding import give_back_memory
+from mmsearch.memory import set_up_allocator
 from mmsearch.engine import Engine
 from tests.abused import png_bomb
 from tests.colour_model import save_colour_model
 
-give_back_memory()
+set_up_allocator()
 folder = Path(sys.argv[1])
 for number in range(6):
     (folder / f"{number}.png").write_bytes(png_bomb(7000, 7001 + number))

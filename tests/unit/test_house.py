@@ -84,6 +84,7 @@ BELONGS_TO = {
     "sound": "media",
     "gpu": "vectors",
     "builds": "config",
+    "memory": "config",
     "encoding": "evaluate",
     "measures": "evaluate",
     "manifests": "evaluate",
