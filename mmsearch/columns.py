@@ -90,7 +90,7 @@ class Columns:
 
     An item's row is its place in ``item_ids`` (ascending). Rows of removed items stay for a while; nothing refers to
     them, since their parts are gone. States that follow from each other share an ``origin``: in them a row is the same
-    item and a place in ``parts`` the same part. The first of an origin may know what it kept of the one before.
+    item and a place in ``parts`` the same part. They may know what was kept of the origin before.
     """
 
     survivors: Survivors | None = None
@@ -174,11 +174,16 @@ class Columns:
     @functools.cached_property
     def products(self) -> bool:
         """Whether every item has a fused vector."""
-        n = len(self.item_ids)
-        fused = self.parts[Modality.FUSED].owners(n)
-        return bool(fused.any()) and all(
-            not (parts.owners(n) & ~fused).any() for parts in self.parts.values()
-        )
+        fused = self.present(Modality.FUSED)
+        return bool(fused.any()) and np.array_equal(fused, self.present())
+
+    def present(self, modality: Modality | None = None) -> NDArray[np.bool_]:
+        """Which item rows (n,) have a part (of this modality)."""
+        mask = np.zeros(len(self.item_ids), np.bool_)
+        for name, parts in self.parts.items():
+            if modality in (None, name):
+                mask |= parts.owners(len(mask))
+        return mask
 
     def places(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The row of each of these items, and whether it has one."""
@@ -231,12 +236,8 @@ class Columns:
 
     def _compact(self) -> None:
         """Give up rows and places of what is gone. Nobody else has this state yet."""
-        n = len(self.item_ids)
-        present = np.zeros(n, np.bool_)
-        for parts in self.parts.values():
-            present |= parts.owners(n)
-        rows = np.flatnonzero(present)
-        number = np.full(n + 1, -1, np.int64)
+        rows = np.flatnonzero(self.present())
+        number = np.full(len(self.item_ids) + 1, -1, np.int64)
         number[rows] = np.arange(len(rows))
         places = {modality: np.flatnonzero(parts.live) for modality, parts in self.parts.items()}
         self.survivors = Survivors(self.origin, rows, places)

@@ -164,7 +164,7 @@ class FullText:
 
         Not for two threads at a time.
         """
-        present = _present(columns)
+        present = columns.present()
         slot_of = np.concatenate(
             [self.slot_of, np.full(len(present) - len(self.slot_of), -1, self.slot_of.dtype)]
         )
@@ -254,7 +254,7 @@ def read(catalog: Catalog, collection: int, columns: Columns) -> FullText:
     rows: list[int] = []
     lengths: list[tuple[int, int]] = []
     marks: dict[int, int] = {}
-    present = _present(columns)
+    present = columns.present()
     for some in _changed(catalog, collection, 0, columns):
         for said in some:
             if present[said.row]:
@@ -327,14 +327,6 @@ def _counted(
             before = counts.get(code, (0, 0))
             counts[code] = (before[0] + in_title, before[1] + 1 - in_title)
     return counts, said.lengths
-
-
-def _present(columns: Columns) -> NDArray[np.bool_]:
-    """Which item rows still have a part."""
-    mask = np.zeros(len(columns.item_ids), np.bool_)
-    for parts in columns.parts.values():
-        mask |= parts.owners(len(mask))
-    return mask
 
 
 def _changed(catalog: Catalog, collection: int, since: int, columns: Columns) -> Iterator[list[_Said]]:

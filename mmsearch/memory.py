@@ -15,10 +15,12 @@ import sys
 __all__ = ["set_up_allocator", "trim"]
 
 _ALLOCATOR = {
-    -3: 4
-    << 20,  # M_MMAP_THRESHOLD: larger blocks are the system's; Pillow asks for 16 MB, arrays of a search for less
-    -1: 16 << 20,  # M_TRIM_THRESHOLD: so much that is free at the end is kept
-    -8: 2,  # M_ARENA_MAX: threads share two heaps, because nothing that one leaves in its own is of use to others
+    # M_MMAP_THRESHOLD: larger blocks are the system's. Pillow asks for 16 MB, arrays of a search for less.
+    -3: 4 << 20,
+    # M_TRIM_THRESHOLD: so much that is free at the end is kept.
+    -1: 16 << 20,
+    # M_ARENA_MAX: threads share two heaps, because nothing that one leaves in its own is of use to others.
+    -8: 2,
 }
 """By the numbers of ``malloc.h``."""
 

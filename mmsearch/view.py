@@ -39,11 +39,7 @@ class State:
 
     def present(self, modality: Modality | None) -> NDArray[np.bool_]:
         """Which item rows (n,) have a part (of this modality)."""
-        mask = np.zeros(self.n, np.bool_)
-        for name, parts in self.columns.parts.items():
-            if modality in (None, name):
-                mask |= parts.owners(self.n)
-        return mask
+        return self.columns.present(modality)
 
     def scores(self, vector: Vector, scales: Mapping[Modality, Scale]) -> NDArray[np.float32]:
         """The score of each item row (n,) with a query (dim,): that of its best part; -inf where there is none."""
@@ -227,12 +223,6 @@ def _wanted(
     """
     if modality is not None:
         return [modality]
-    n = len(columns.item_ids)
-    whole, every = columns.parts[Modality.FUSED].owners(n), np.zeros(n, np.bool_)
-    if not whole.any():
-        return list(Modality)
-    for parts in columns.parts.values():
-        every |= parts.owners(n)
-    if not np.array_equal(whole, every):
+    if not columns.products:
         return list(Modality)
     return [Modality.IMAGE, Modality.FUSED] if Modality.IMAGE in asked else [Modality.FUSED]
